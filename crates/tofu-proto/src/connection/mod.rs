@@ -1,0 +1,406 @@
+//! One channel's conversation with one peer, without sockets and without a clock.
+//!
+//! # The driver's contract
+//!
+//! A [`Connection`] never does anything by itself. Whoever drives it owns the socket and the clock,
+//! and calls:
+//!
+//! - *commands*: [`post`](Connection::post) queues a message of the application;
+//! - *input*: [`handle_connected`](Connection::handle_connected) once a client's socket is connected;
+//!   [`receive`](Connection::receive) with bytes that were read, until it asks for more;
+//!   [`handle_sent`](Connection::handle_sent) after a write; [`hold`](Connection::hold) and
+//!   [`resume`](Connection::resume) around a time in which the driver does not read;
+//! - *output*: [`queue`](Connection::queue) tells what to write, [`poll_timeout`](Connection::poll_timeout)
+//!   when to call [`handle_timeout`](Connection::handle_timeout), and
+//!   [`wants_half_close`](Connection::wants_half_close) whether to end our direction of the stream;
+//! - *the end*: [`poll_close`](Connection::poll_close), a timeout or a [`Violation`] tell when to close
+//!   the socket, [`reason_at_end`](Connection::reason_at_end) why, if the stream ended instead.
+//!   Then [`take_unsent`](Connection::take_unsent) gives back what could not be sent.
+//!
+//! After a [`Violation`] or an end, nothing but `take_unsent` may be called.
+
+mod queue;
+mod state;
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+pub use queue::{SendQueue, Unsent};
+pub use state::{Side, State};
+
+use crate::{
+    ChannelNumber, Decoder, Header, Instant, Message, MessageId, OpCode, OpType, Origin, PostError,
+    Refusal, Role, Status, UnassignedOpCode, Violation,
+};
+
+/// How long a connection waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A server, for a client's complete HelloRequest.
+    pub hello: Duration,
+    /// A client, for its socket to connect.
+    pub connect: Duration,
+    /// Either side, for the next byte of a frame that has begun.
+    pub frame: Duration,
+    /// Either side, for the peer's part in a bye, since anything last moved.
+    pub bye: Duration,
+}
+
+/// What [`Connection::receive`] made of the bytes.
+#[derive(Debug)]
+pub enum Received {
+    /// The peer's next message, with the local channel number. There may be more.
+    Message(Message),
+    /// The bytes are used up.
+    Nothing,
+    /// A message has arrived, and there is none to put it into: it is kept. Call
+    /// [`hold`](Connection::hold) and come again when there is one.
+    Starved,
+    /// The peer broke the protocol.
+    Violation(Violation),
+}
+
+/// One channel's conversation with one peer. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Connection {
+    channel: ChannelNumber,
+    side: Side,
+    transport: Transport,
+    state: State,
+    hello_answered: bool,
+    opened_by: MessageId,
+    peer_bye: MessageId,
+    decoder: Decoder,
+    queue: SendQueue,
+    timeouts: Arc<Timeouts>,
+    /// Until when what the state waits for must have happened.
+    deadline: Option<Instant>,
+    arrival: Arrival,
+}
+
+/// Whether there is a stream to write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Connecting,
+    Connected,
+}
+
+/// How far the incoming stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Between two frames.
+    AtRest,
+    /// Within a frame, which must go on before the deadline.
+    MidFrame(Instant),
+    /// The driver does not read: nothing that the peer does not say is its fault.
+    Held,
+}
+
+impl Connection {
+    /// A client's connection, not connected yet. `hello` is the HelloRequest, which passed its check
+    /// and has its numbers.
+    pub fn client(hello: Message, timeouts: Arc<Timeouts>, now: Instant) -> Self {
+        debug_assert_eq!(hello.op_code(), OpCode::HelloRequest);
+        let mut connection = Self {
+            deadline: Some(now + timeouts.connect),
+            transport: Transport::Connecting,
+            state: State::Open,
+            opened_by: hello.id(),
+            ..Self::new(hello.channel(), Side::Client, timeouts)
+        };
+        connection.queue.push(hello);
+        connection.queue.settle();
+        connection
+    }
+
+    /// A server's connection, just accepted.
+    pub fn server(channel: ChannelNumber, timeouts: Arc<Timeouts>, now: Instant) -> Self {
+        Self {
+            deadline: Some(now + timeouts.hello),
+            ..Self::new(channel, Side::Server, timeouts)
+        }
+    }
+
+    fn new(channel: ChannelNumber, side: Side, timeouts: Arc<Timeouts>) -> Self {
+        Self {
+            channel,
+            side,
+            transport: Transport::Connected,
+            state: State::Greeting,
+            hello_answered: false,
+            opened_by: MessageId::UNASSIGNED,
+            peer_bye: MessageId::UNASSIGNED,
+            decoder: Decoder::new(),
+            queue: SendQueue::default(),
+            timeouts,
+            deadline: None,
+            arrival: Arrival::AtRest,
+        }
+    }
+
+    /// What has been said so far.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its local channel.
+    pub fn channel(&self) -> ChannelNumber {
+        self.channel
+    }
+
+    /// The id of the HelloRequest that opened it.
+    pub fn opened_by(&self) -> MessageId {
+        self.opened_by
+    }
+
+    /// Whether there is a stream to write to.
+    pub fn is_connected(&self) -> bool {
+        self.transport == Transport::Connected
+    }
+
+    /// Whether the application has heard of this channel: from its own HelloRequest, or from the
+    /// peer's.
+    pub fn is_known(&self) -> bool {
+        self.state != State::Greeting
+    }
+
+    /// The id of the peer's ByeRequest, while our application owes the answer.
+    pub fn bye_to_answer(&self) -> Option<MessageId> {
+        match self.state {
+            State::ByeReceived | State::Crossed | State::CrossedHeard => Some(self.peer_bye),
+            _ => None,
+        }
+    }
+
+    /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
+    /// bye is always queued: there is at most one of each kind. Returns the header as it travels;
+    /// a message without an id gets the one that `next_id` gives.
+    ///
+    /// # Errors
+    /// The message does not fit the conversation ([`Refusal::NotAllowed`],
+    /// [`Refusal::ChannelClosing`]; [`Refusal::InvalidChannelNumber`] before the hello), or the
+    /// queue ([`Refusal::QueueFull`]).
+    pub fn post(
+        &mut self,
+        mut message: Message,
+        queue_max: usize,
+        now: Instant,
+        next_id: impl FnOnce() -> MessageId,
+    ) -> Result<Header, PostError> {
+        let op_code = message.op_code();
+        let next = match self.state.post(self.side, op_code, self.channel) {
+            Ok(next) => next,
+            Err(refusal) => return Err(PostError::new(message, refusal)),
+        };
+        if op_code == OpCode::HelloResponse && self.hello_answered {
+            let refusal = Refusal::NotAllowed {
+                op_code,
+                channel: self.channel,
+                why: "the hello was answered already",
+            };
+            return Err(PostError::new(message, refusal));
+        }
+        let queued_bytes = self.queue.bytes();
+        if queued_bytes + message.frame_len() > queue_max && op_code.op_type() != OpType::Bye {
+            let refusal = Refusal::QueueFull {
+                channel: self.channel,
+                queued_bytes,
+            };
+            return Err(PostError::new(message, refusal));
+        }
+        let id = match message.id() {
+            MessageId::UNASSIGNED => next_id(),
+            chosen => chosen,
+        };
+        message.address_to(self.channel, id);
+        let header = message.binary_header();
+        self.hello_answered |= op_code == OpCode::HelloResponse;
+        self.queue.push(message);
+        self.enter(next, now);
+        Ok(header)
+    }
+
+    /// What is to be written.
+    pub fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
+    /// The next `count` bytes of the queue have left.
+    pub fn handle_sent(&mut self, count: usize, now: Instant) {
+        self.queue.advance(count);
+        self.moved(now);
+    }
+
+    /// The stream takes no more for now: what is queued may wait for long.
+    pub fn handle_blocked(&mut self) {
+        self.queue.settle();
+    }
+
+    /// The client's socket is connected.
+    pub fn handle_connected(&mut self, now: Instant) {
+        self.transport = Transport::Connected;
+        self.deadline = None;
+        self.moved(now);
+    }
+
+    /// Makes the next message of `input`, which holds bytes just read (or none, after
+    /// [`resume`](Self::resume)). `take` gives an empty message to put it into, if there is one.
+    pub fn receive(
+        &mut self,
+        input: &mut &[u8],
+        now: Instant,
+        take: impl FnOnce() -> Option<Message>,
+    ) -> Received {
+        let frame = match self.decoder.peek(input) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                self.arrival = if self.decoder.is_mid_frame() {
+                    Arrival::MidFrame(now + self.timeouts.frame)
+                } else {
+                    Arrival::AtRest
+                };
+                return Received::Nothing;
+            }
+            Err(UnassignedOpCode(code)) => {
+                return Received::Violation(Violation::UnassignedOpCode(code));
+            }
+        };
+        let header = frame.header;
+        let asked = header.op_code != OpCode::ByeResponse || !self.queue.holds(OpCode::ByeRequest);
+        let next = match judge(&header)
+            .and_then(|()| self.state.receive(self.side, header.op_code, asked))
+        {
+            Ok(_) if header.op_code == OpCode::HelloResponse && self.hello_answered => {
+                return Received::Violation(Violation::UnexpectedHello(header.op_code));
+            }
+            Ok(next) => next,
+            Err(violation) => return Received::Violation(violation),
+        };
+        let Some(mut message) = take() else {
+            self.decoder.keep(input);
+            return Received::Starved;
+        };
+        message.fill(self.channel, &frame);
+        let len = frame.len();
+        self.decoder.consume(input, len);
+        self.arrival = Arrival::AtRest;
+        match header.op_code {
+            OpCode::HelloRequest => self.opened_by = header.id,
+            OpCode::HelloResponse => self.hello_answered = true,
+            OpCode::ByeRequest => self.peer_bye = header.id,
+            _ => {}
+        }
+        self.enter(next, now);
+        Received::Message(message)
+    }
+
+    /// Whether the driver does not read (see [`hold`](Self::hold)).
+    pub fn is_held(&self) -> bool {
+        self.arrival == Arrival::Held
+    }
+
+    /// The driver stops reading, for reasons of its own: the peer's time stands still.
+    pub fn hold(&mut self) {
+        self.arrival = Arrival::Held;
+    }
+
+    /// The driver reads again: the peer's time starts anew.
+    pub fn resume(&mut self, now: Instant) {
+        self.arrival = if self.decoder.is_mid_frame() {
+            Arrival::MidFrame(now + self.timeouts.frame)
+        } else {
+            Arrival::AtRest
+        };
+        if self.state == State::Greeting {
+            self.deadline = Some(now + self.timeouts.hello);
+        }
+        self.moved(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.arrival {
+            Arrival::Held if self.is_connected() => None,
+            Arrival::Held | Arrival::AtRest => self.deadline,
+            Arrival::MidFrame(frame) => Some(self.deadline.map_or(frame, |other| other.min(frame))),
+        }
+    }
+
+    /// The status to close with, if a timeout is due.
+    pub fn handle_timeout(&self, now: Instant) -> Option<Status> {
+        if self.poll_timeout().is_none_or(|due| due > now) {
+            return None;
+        }
+        if self.deadline.is_none_or(|due| due > now) {
+            return Some(Status::FRAME_TIMEOUT);
+        }
+        Some(match self.state {
+            _ if !self.is_connected() => Status::CONNECT_TIMEOUT,
+            State::Greeting => Status::HELLO_TIMEOUT,
+            // Everything was said. That the peer does not close is no reason to complain.
+            State::Answered | State::Parted if self.queue.is_empty() => Status::CHANNEL_CLOSED,
+            _ => Status::BYE_TIMEOUT,
+        })
+    }
+
+    /// The status to close with, once everything has been said and closing is ours.
+    pub fn poll_close(&self) -> Option<Status> {
+        (self.state == State::Done).then_some(Status::CHANNEL_CLOSED)
+    }
+
+    /// Whether our direction of the stream should end now: both sides have said everything, and
+    /// neither knows whether the other has it all until it sees the end of the stream.
+    pub fn wants_half_close(&self) -> bool {
+        self.state == State::Parted && self.queue.is_empty()
+    }
+
+    /// What to say of a stream that ended, or broke.
+    pub fn reason_at_end(&self) -> Status {
+        match self.state {
+            State::Done => Status::CHANNEL_CLOSED,
+            State::Answered | State::Parted if self.queue.is_empty() => Status::CHANNEL_CLOSED,
+            _ => Status::PEER_DISCONNECTED,
+        }
+    }
+
+    /// What could not be sent, oldest first; the connection keeps nothing.
+    pub fn take_unsent(&mut self) -> Unsent {
+        core::mem::take(&mut self.queue).into_unsent()
+    }
+
+    fn enter(&mut self, next: State, now: Instant) {
+        if self.state == State::Greeting {
+            self.deadline = None;
+        }
+        self.state = next;
+        self.moved(now);
+    }
+
+    /// Something moved: a bye that is under way has its time again.
+    fn moved(&mut self, now: Instant) {
+        if self.is_connected() && self.state.is_leaving() {
+            self.deadline = Some(now + self.timeouts.bye);
+        }
+    }
+}
+
+/// The rules for a frame that hold in every state (PROTOCOL.md section 1).
+fn judge(header: &Header) -> Result<(), Violation> {
+    let op_code = header.op_code;
+    if !op_code.travels() {
+        return Err(Violation::LocalOpCode(op_code));
+    }
+    if header.origin == Origin::Engine {
+        return Err(Violation::EngineOrigin(op_code));
+    }
+    if op_code.role() == Role::Response && !header.id.is_assigned() {
+        return Err(Violation::ResponseWithoutId(op_code));
+    }
+    if header.more && op_code.op_type() != OpType::Regular {
+        return Err(Violation::MoreNotAllowed(op_code));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

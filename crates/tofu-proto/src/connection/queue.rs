@@ -1,0 +1,321 @@
+//! What waits to be sent on one channel.
+//!
+//! Small frames are copied next to each other, so that a burst leaves in one write; large ones, and
+//! the only one of a quiet channel, stay in their message and are written from there. Nothing needs
+//! to be noted per frame: a frame tells its own length, so what has not left is found by walking.
+//!
+//! The invariant: `sent` is less than the first chunk's length, or 0 if there is none; `bytes` is
+//! what all chunks hold less `sent`.
+
+use alloc::{collections::VecDeque, vec::Vec};
+use core::mem;
+
+use crate::{ChannelNumber, Frame, Header, Message, OpCode};
+
+/// A frame up to this many bytes is copied behind its neighbour.
+const COPIED_MAX: usize = 4 * 1024;
+/// A chunk of copied frames takes no further one beyond this many bytes.
+const CHUNK_MAX: usize = 64 * 1024;
+
+/// What waits to be sent on one channel, in order.
+#[derive(Debug, Default)]
+pub struct SendQueue {
+    /// Stored apart, so that the queue of a quiet channel needs no memory of its own.
+    first: Option<Chunk>,
+    rest: VecDeque<Chunk>,
+    sent: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    /// Whole frames, one behind the other.
+    Frames(Vec<u8>),
+    /// One frame, in its message.
+    Whole {
+        head: [u8; Header::LEN],
+        message: Message,
+    },
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        match self {
+            Self::Frames(bytes) => bytes.len(),
+            Self::Whole { message, .. } => message.frame_len(),
+        }
+    }
+}
+
+impl SendQueue {
+    /// Bytes that have not left.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether everything has left.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Queues a message that passed its check, behind all others.
+    pub(super) fn push(&mut self, mut message: Message) {
+        let frame_len = message.frame_len();
+        self.bytes += frame_len;
+        if self.first.is_some() {
+            if frame_len <= COPIED_MAX {
+                return self.push_copy(&message);
+            }
+            // It may wait for long: meanwhile it is neither being received nor in the
+            // application's hands, and the pool must not starve for it.
+            message.leave_home();
+        }
+        let head = message.binary_header().to_bytes();
+        self.push_chunk(Chunk::Whole { head, message });
+    }
+
+    fn push_copy(&mut self, message: &Message) {
+        let head = message.binary_header().to_bytes();
+        let last = self.rest.back_mut().or(self.first.as_mut());
+        if let Some(Chunk::Frames(bytes)) = last
+            && bytes.len() < CHUNK_MAX
+        {
+            bytes.extend_from_slice(&head);
+            bytes.extend_from_slice(message.payload());
+            return;
+        }
+        let mut bytes = Vec::with_capacity(COPIED_MAX);
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(message.payload());
+        self.push_chunk(Chunk::Frames(bytes));
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk) {
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.push_back(chunk);
+        }
+    }
+
+    /// What is to be sent next, for one vectored write.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skipped = self.sent;
+        self.first
+            .iter()
+            .chain(&self.rest)
+            .flat_map(|chunk| match chunk {
+                Chunk::Frames(bytes) => [bytes.as_slice(), &[]],
+                Chunk::Whole { head, message } => [head.as_slice(), message.payload()],
+            })
+            .filter_map(move |slice| {
+                let skip = skipped.min(slice.len());
+                skipped -= skip;
+                Some(&slice[skip..]).filter(|rest| !rest.is_empty())
+            })
+    }
+
+    /// Takes away what has left: the next `count` bytes of [`slices`](Self::slices).
+    pub(super) fn advance(&mut self, count: usize) {
+        debug_assert!(count <= self.bytes, "more left than was queued");
+        self.bytes -= count;
+        self.sent += count;
+        while let Some(first) = &self.first
+            && first.len() <= self.sent
+        {
+            self.sent -= first.len();
+            self.first = self.rest.pop_front();
+        }
+    }
+
+    /// Tells the pool that what is queued may wait for long.
+    pub(super) fn settle(&mut self) {
+        if let Some(Chunk::Whole { message, .. }) = &mut self.first {
+            message.leave_home();
+        }
+    }
+
+    /// Whether a frame with this op code has not left completely.
+    pub(super) fn holds(&self, op_code: OpCode) -> bool {
+        let mut unsent = false;
+        self.for_each_unsent(|header| unsent |= header.op_code == op_code);
+        unsent
+    }
+
+    fn for_each_unsent(&self, mut look: impl FnMut(&Header)) {
+        let mut sent = self.sent;
+        for chunk in self.first.iter().chain(&self.rest) {
+            match chunk {
+                Chunk::Whole { message, .. } => look(&message.binary_header()),
+                Chunk::Frames(bytes) => {
+                    let mut end = 0;
+                    while let Ok(Some(frame)) = Frame::first(&bytes[end..]) {
+                        end += frame.len();
+                        if end > sent {
+                            look(&frame.header);
+                        }
+                    }
+                }
+            }
+            sent = 0;
+        }
+    }
+
+    /// Everything that has not left completely, to be given back.
+    pub(super) fn into_unsent(self) -> Unsent {
+        Unsent {
+            queue: self,
+            walked: 0,
+        }
+    }
+}
+
+/// The messages that a closed channel could not send, oldest first, complete and unchanged.
+///
+/// They are made one by one, as the iterator is asked for them.
+#[derive(Debug, Default)]
+pub struct Unsent {
+    queue: SendQueue,
+    /// Bytes of the first chunk's frames that were looked at.
+    walked: usize,
+}
+
+impl Unsent {
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes that had not left when the channel closed.
+    pub fn bytes(&self) -> usize {
+        self.queue.bytes
+    }
+}
+
+impl Iterator for Unsent {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Chunk::Frames(bytes) = self.queue.first.as_ref()? {
+                if let Ok(Some(frame)) = Frame::first(&bytes[self.walked..]) {
+                    self.walked += frame.len();
+                    if self.walked > self.queue.sent {
+                        let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED);
+                        message.fill(frame.header.channel, &frame);
+                        if self.walked == bytes.len() {
+                            self.next_chunk();
+                        }
+                        return Some(message);
+                    }
+                    continue;
+                }
+            }
+            if let Some(Chunk::Whole { message, .. }) = self.next_chunk() {
+                return Some(message);
+            }
+        }
+    }
+}
+
+impl Unsent {
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        let next = self.queue.rest.pop_front();
+        self.walked = 0;
+        self.queue.sent = 0;
+        mem::replace(&mut self.queue.first, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn message(id: u64, body_len: usize) -> Message {
+        Message::request(ChannelNumber::new(9))
+            .with_id(id)
+            .with_header("k", "v")
+            .with_body(vec![b'x'; body_len])
+    }
+
+    fn queue_of(lens: &[usize]) -> (SendQueue, Vec<Message>) {
+        let messages: Vec<_> = (1..).zip(lens).map(|(id, &len)| message(id, len)).collect();
+        let mut queue = SendQueue::default();
+        for message in &messages {
+            queue.push(message.clone());
+        }
+        (queue, messages)
+    }
+
+    fn wire(queue: &SendQueue) -> Vec<u8> {
+        queue.slices().flatten().copied().collect()
+    }
+
+    #[test]
+    fn frames_leave_in_order_however_they_are_stored() {
+        let (mut queue, messages) = queue_of(&[10, 20, 60_000, 0, 5_000, 4_000, 1]);
+        let mut expected = Vec::new();
+        for message in &messages {
+            expected.extend(message.binary_header().to_bytes());
+            expected.extend(message.payload());
+        }
+        assert_eq!(queue.bytes(), expected.len());
+        for step in [1, 15, 16, 17, 30_000].into_iter().cycle() {
+            assert_eq!(wire(&queue), expected);
+            let step = step.min(expected.len());
+            queue.advance(step);
+            expected.drain(..step);
+            assert_eq!(queue.bytes(), expected.len());
+            if expected.is_empty() {
+                break;
+            }
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_has_not_left_completely_comes_back_whole() {
+        let lens = [3, 0, 10, 5_000, 7, 0];
+        let total = queue_of(&lens).0.bytes();
+        for sent in 0..=total {
+            let (mut queue, messages) = queue_of(&lens);
+            queue.advance(sent);
+            let mut left = sent;
+            let expected: Vec<_> = messages
+                .into_iter()
+                .skip_while(|message| {
+                    let gone = message.frame_len() <= left;
+                    left -= if gone { message.frame_len() } else { 0 };
+                    gone
+                })
+                .collect();
+            assert_eq!(
+                queue.into_unsent().collect::<Vec<_>>(),
+                expected,
+                "{sent} bytes left"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_queue_comes_back_chunk_by_chunk() {
+        let lens = vec![1_000; 300];
+        let (mut queue, messages) = queue_of(&lens);
+        queue.advance(100_000);
+        let gone = 100_000 / messages[0].frame_len();
+        assert_eq!(queue.into_unsent().collect::<Vec<_>>(), messages[gone..]);
+    }
+
+    #[test]
+    fn it_knows_which_op_codes_have_not_left() {
+        let (mut queue, _) = queue_of(&[1, 1]);
+        queue.push(Message::bye_request(ChannelNumber::new(9)).with_id(3));
+        let total = queue.bytes();
+        queue.advance(total - 1);
+        assert!(queue.holds(OpCode::ByeRequest) && !queue.holds(OpCode::Request));
+        queue.advance(1);
+        assert!(!queue.holds(OpCode::ByeRequest));
+    }
+}

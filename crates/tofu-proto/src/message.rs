@@ -1,0 +1,685 @@
+//! A message, and the checks before it is posted.
+//!
+//! A message owns one run of memory: its text headers, then its body. Memory that came from a pool
+//! goes back there when the message is dropped; the pool is known here only as a [`Home`].
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::{fmt, mem};
+
+use crate::{
+    Address, ChannelNumber, Frame, Header, HeaderError, MessageId, OpCode, OpType, Origin, Refusal,
+    Role, Status,
+    wire::{self, CONNECT_TO, LISTEN_ON, TextHeaders},
+};
+
+/// Where a dropped message's memory goes: the pool that it came from.
+pub trait Home: Send + Sync + fmt::Debug {
+    /// Takes the memory of a message back. It is called exactly once for each message made with
+    /// [`Message::from_home`], with an empty `memory` when the message has been taken out of the
+    /// pool's care.
+    fn take_back(&self, memory: Vec<u8>);
+}
+
+/// A message: what a peer says, or what an application orders its engine to do.
+///
+/// Made by op code, completed with the `with_` methods, posted, and gone: posting moves it.
+///
+/// ```
+/// use tofu_proto::{ChannelNumber, Message, OpCode};
+///
+/// let channel = ChannelNumber::new(3);
+/// let request = Message::request(channel)
+///     .with_id(7)
+///     .with_header("content-type", "text/plain")
+///     .with_body("what time is it?");
+/// assert_eq!(request.header("content-type"), Some("text/plain"));
+///
+/// let answer = request.reply().expect("a request can be answered").with_body("late");
+/// assert_eq!(answer.op_code(), OpCode::Response);
+/// assert_eq!((answer.channel(), answer.id()), (request.channel(), request.id()));
+/// assert_eq!(
+///     format!("{answer:?}"),
+///     r#"Response channel=3 id=7 body=4 bytes "late""#
+/// );
+/// ```
+pub struct Message {
+    op_code: OpCode,
+    origin: Origin,
+    more: bool,
+    status: Status,
+    channel: ChannelNumber,
+    id: MessageId,
+    /// Text headers, then body.
+    payload: Vec<u8>,
+    text_headers_len: usize,
+    /// The first text header that could not be written: told when the message is posted.
+    defect: Option<Box<HeaderError>>,
+    home: Option<Arc<dyn Home>>,
+}
+
+/// What a message that passed its [check](Message::check) orders the engine to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Listen on this address.
+    Listen(Address),
+    /// Connect to this address, and send the message as the first one.
+    Connect(Address),
+    /// Send the message.
+    Send,
+    /// Close the channel at once.
+    Close,
+}
+
+/// The message cannot be answered: its op code has no echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoReply(pub OpCode);
+
+impl fmt::Display for NoReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} has no answer", self.0)
+    }
+}
+
+impl core::error::Error for NoReply {}
+
+/// Making messages.
+impl Message {
+    /// An empty message with this op code.
+    pub const fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
+        Self {
+            op_code,
+            origin: Origin::Application,
+            more: false,
+            status: Status::SUCCESS,
+            channel,
+            id: MessageId::UNASSIGNED,
+            payload: Vec::new(),
+            text_headers_len: 0,
+            defect: None,
+            home: None,
+        }
+    }
+
+    /// Listens on `address`.
+    ///
+    /// ```
+    /// use tofu_proto::{Address, Message};
+    ///
+    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse().unwrap());
+    /// assert_eq!(welcome.header("~listen_on"), Some("tcp|127.0.0.1|0"));
+    /// ```
+    pub fn welcome_request(address: &Address) -> Self {
+        Self::new(OpCode::WelcomeRequest, ChannelNumber::UNASSIGNED)
+            .with_header(LISTEN_ON, alloc::format!("{address}"))
+    }
+
+    /// Connects to `address`, and is the first message that the server gets.
+    pub fn hello_request(address: &Address) -> Self {
+        Self::new(OpCode::HelloRequest, ChannelNumber::UNASSIGNED)
+            .with_header(CONNECT_TO, alloc::format!("{address}"))
+    }
+
+    /// Asks the peer something.
+    pub const fn request(channel: ChannelNumber) -> Self {
+        Self::new(OpCode::Request, channel)
+    }
+
+    /// Tells the peer something.
+    pub const fn signal(channel: ChannelNumber) -> Self {
+        Self::new(OpCode::Signal, channel)
+    }
+
+    /// Closes gracefully: everything posted before still arrives.
+    pub const fn bye_request(channel: ChannelNumber) -> Self {
+        Self::new(OpCode::ByeRequest, channel)
+    }
+
+    /// Closes at once: what is still queued comes back.
+    pub const fn bye_signal(channel: ChannelNumber) -> Self {
+        Self::new(OpCode::ByeSignal, channel)
+    }
+
+    /// The answer to this message, empty, with its channel and id.
+    ///
+    /// # Errors
+    /// The message is an answer itself (or an order to close): nothing answers it.
+    pub fn reply(&self) -> Result<Self, NoReply> {
+        let echo = self.op_code.echo().ok_or(NoReply(self.op_code))?;
+        Ok(Self::new(echo, self.channel).with_id(self.id))
+    }
+
+    /// Turns this message into its own answer, with its channel, id, text headers, body and memory.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply); the message is dropped then.
+    pub fn into_reply(mut self) -> Result<Self, NoReply> {
+        self.op_code = self.op_code.echo().ok_or(NoReply(self.op_code))?;
+        Ok(self)
+    }
+
+    /// With this op code, for a message whose memory came from a pool.
+    #[must_use]
+    pub fn with_op_code(mut self, op_code: OpCode) -> Self {
+        self.op_code = op_code;
+        self
+    }
+
+    /// To this channel.
+    #[must_use]
+    pub fn with_channel(mut self, channel: ChannelNumber) -> Self {
+        self.channel = channel;
+        self
+    }
+
+    /// With this message id. Without one, the engine assigns the next of its sequence.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// With or without the `more` flag: whether other messages of the same logical unit follow.
+    #[must_use]
+    pub fn with_more(mut self, more: bool) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// With one more text header, behind those that it has (PROTOCOL.md section 2).
+    ///
+    /// The name is trimmed. A name that is empty or has `:`, CR or LF in it, or a value that is empty
+    /// or has CR or LF in it, cannot be sent: posting the message tells so
+    /// ([`Refusal::InvalidHeader`]); [`push_header`](Self::push_header) tells it at once.
+    #[must_use]
+    pub fn with_header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        if let Err(error) = self.push_header(name, value) {
+            self.defect.get_or_insert_with(|| Box::new(error));
+        }
+        self
+    }
+
+    /// With this body, in place of the one it had.
+    #[must_use]
+    pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.payload.truncate(self.text_headers_len);
+        self.extend_body(body);
+        self
+    }
+
+    /// Adds a text header behind those that the message has.
+    ///
+    /// # Errors
+    /// A name or a value that cannot be written; the message stays as it was.
+    pub fn push_header(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), HeaderError> {
+        let body_start = self.text_headers_len;
+        let old_len = self.payload.len();
+        wire::encode(&mut self.payload, name.as_ref(), value.as_ref())?;
+        self.text_headers_len += self.payload.len() - old_len;
+        // Written behind the body: moved in front of it (nothing to move as long as there is none).
+        let line_len = self.payload.len() - old_len;
+        self.payload[body_start..].rotate_right(line_len);
+        Ok(())
+    }
+
+    /// Adds bytes to the end of the body.
+    pub fn extend_body(&mut self, bytes: impl AsRef<[u8]>) {
+        self.payload.extend_from_slice(bytes.as_ref());
+    }
+}
+
+/// Reading messages.
+impl Message {
+    /// What it means.
+    pub const fn op_code(&self) -> OpCode {
+        self.op_code
+    }
+
+    /// Its channel, local to the engine of the application that reads this.
+    pub const fn channel(&self) -> ChannelNumber {
+        self.channel
+    }
+
+    /// Its correlation id.
+    pub const fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Whether more messages of the same logical unit follow.
+    pub const fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Why it came back; [`Status::SUCCESS`] on a message that did not.
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Who made it: the engine only if it is a WelcomeResponse.
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The value of the first text header with this name, if there is one and it is UTF-8.
+    pub fn header(&self, name: impl AsRef<[u8]>) -> Option<&str> {
+        core::str::from_utf8(self.text_headers().value(name)?).ok()
+    }
+
+    /// All its text headers.
+    pub fn text_headers(&self) -> TextHeaders<'_> {
+        TextHeaders::new(&self.payload[..self.text_headers_len])
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.payload[self.text_headers_len..]
+    }
+
+    /// Its binary header.
+    pub fn binary_header(&self) -> Header {
+        Header {
+            channel: self.channel,
+            op_code: self.op_code,
+            origin: self.origin,
+            more: self.more,
+            status: self.status,
+            id: self.id,
+            text_headers_len: saturated(self.text_headers_len),
+            body_len: saturated(self.body().len()),
+        }
+    }
+
+    /// The checks before posting that need nothing but the message, and what it orders
+    /// (PROTOCOL.md sections 1 and 2).
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check(&self) -> Result<Order, Refusal> {
+        let op_code = self.op_code;
+        if op_code == OpCode::WelcomeResponse {
+            return Err(Refusal::InvalidOpCode(op_code));
+        }
+        if op_code.role() == Role::Response && !self.id.is_assigned() {
+            return Err(Refusal::InvalidMessageId(op_code));
+        }
+        if self.more && op_code.op_type() != OpType::Regular {
+            return Err(Refusal::InvalidMoreUsage(op_code));
+        }
+        if let Some(defect) = &self.defect {
+            return Err(Refusal::InvalidHeader((**defect).clone()));
+        }
+        if self.text_headers_len > usize::from(u16::MAX) {
+            return Err(Refusal::InvalidHeadersLen(self.text_headers_len));
+        }
+        if self.body().len() > usize::from(u16::MAX) {
+            return Err(Refusal::InvalidBodyLen(self.body().len()));
+        }
+        match op_code {
+            OpCode::HelloRequest | OpCode::WelcomeRequest => {
+                if self.channel != ChannelNumber::UNASSIGNED {
+                    return Err(Refusal::NotAllowed {
+                        op_code,
+                        channel: self.channel,
+                        why: "it opens a channel of its own: leave the channel number 0",
+                    });
+                }
+                self.opening_order()
+            }
+            _ if !self.channel.is_assigned() => Err(Refusal::InvalidChannelNumber(self.channel)),
+            OpCode::ByeSignal => Ok(Order::Close),
+            _ => Ok(Order::Send),
+        }
+    }
+
+    fn opening_order(&self) -> Result<Order, Refusal> {
+        let name = if self.op_code == OpCode::HelloRequest {
+            CONNECT_TO
+        } else {
+            LISTEN_ON
+        };
+        let value = self
+            .text_headers()
+            .value(name)
+            .ok_or(Refusal::WrongAddress(self.op_code))?;
+        let address = Address::from_bytes(value).map_err(Refusal::InvalidAddress)?;
+        if self.op_code == OpCode::WelcomeRequest {
+            return Ok(Order::Listen(address));
+        }
+        address.check_connect().map_err(Refusal::InvalidAddress)?;
+        Ok(Order::Connect(address))
+    }
+}
+
+/// For engines.
+impl Message {
+    /// An empty message whose memory goes to `home` when it is dropped.
+    pub fn from_home(mut memory: Vec<u8>, home: Arc<dyn Home>) -> Self {
+        memory.clear();
+        let mut message = Self::new(OpCode::Request, ChannelNumber::UNASSIGNED);
+        message.payload = memory;
+        message.home = Some(home);
+        message
+    }
+
+    /// Takes the message out of its pool's care: it no longer counts there, and keeps its memory.
+    pub fn leave_home(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.take_back(Vec::new());
+        }
+    }
+
+    /// Becomes what `frame` says, on the local channel `channel`. The status on the wire means
+    /// nothing and is read as 0 (PROTOCOL.md section 1).
+    pub fn fill(&mut self, channel: ChannelNumber, frame: &Frame<'_>) {
+        self.op_code = frame.header.op_code;
+        self.origin = frame.header.origin;
+        self.more = frame.header.more;
+        self.status = Status::SUCCESS;
+        self.channel = channel;
+        self.id = frame.header.id;
+        self.text_headers_len = frame.text_headers.len();
+        self.payload.clear();
+        self.payload.extend_from_slice(frame.text_headers);
+        self.payload.extend_from_slice(frame.body);
+    }
+
+    /// Clears what an application may not say, and assigns its numbers, before it is sent.
+    pub fn address_to(&mut self, channel: ChannelNumber, id: MessageId) {
+        self.origin = Origin::Application;
+        self.status = Status::SUCCESS;
+        self.channel = channel;
+        self.id = id;
+    }
+
+    /// Marks why the message comes back.
+    pub fn set_status(&mut self, status: Status) {
+        self.status = status;
+    }
+
+    /// Marks the message as the engine's own word.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
+    /// Text headers and body, as they travel behind the binary header.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Bytes of its frame on the wire.
+    pub fn frame_len(&self) -> usize {
+        Header::LEN + self.payload.len()
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            home.take_back(mem::take(&mut self.payload));
+        }
+    }
+}
+
+/// A copy with memory of its own, which belongs to no pool.
+impl Clone for Message {
+    fn clone(&self) -> Self {
+        Self {
+            payload: self.payload.clone(),
+            defect: self.defect.clone(),
+            home: None,
+            ..*self
+        }
+    }
+}
+
+/// Equal content; where the memory came from does not matter.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.binary_header() == other.binary_header()
+            && self.text_headers_len == other.text_headers_len
+            && self.payload == other.payload
+            && self.defect == other.defect
+    }
+}
+
+impl Eq for Message {}
+
+/// The message in one line.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BODY_SHOWN: usize = 32;
+        write!(
+            f,
+            "{} channel={} id={}",
+            self.op_code, self.channel, self.id
+        )?;
+        if self.more {
+            f.write_str(" more")?;
+        }
+        if !self.status.is_success() {
+            write!(f, " status={}", self.status)?;
+        }
+        if !self.text_headers().is_empty() {
+            write!(f, " headers={:?}", self.text_headers())?;
+        }
+        let body = self.body();
+        if body.is_empty() {
+            return Ok(());
+        }
+        let shown = &body[..body.len().min(BODY_SHOWN)];
+        let more = if shown.len() < body.len() { "..." } else { "" };
+        write!(
+            f,
+            " body={} bytes \"{}\"{more}",
+            body.len(),
+            shown.escape_ascii()
+        )
+    }
+}
+
+/// A message that is posted was checked before: its lengths fit.
+fn saturated(len: usize) -> u16 {
+    u16::try_from(len).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::ToString, vec};
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const CHANNEL: ChannelNumber = ChannelNumber::new(5);
+
+    fn refusal(message: &Message) -> Refusal {
+        message.check().expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_welcome_response_is_not_posted() {
+        let message = Message::new(OpCode::WelcomeResponse, CHANNEL).with_id(1);
+        assert_eq!(
+            refusal(&message),
+            Refusal::InvalidOpCode(OpCode::WelcomeResponse)
+        );
+    }
+
+    #[test]
+    fn a_response_needs_the_id_of_its_request() {
+        for op in [OpCode::Response, OpCode::HelloResponse, OpCode::ByeResponse] {
+            let message = Message::new(op, CHANNEL);
+            assert_eq!(refusal(&message), Refusal::InvalidMessageId(op));
+            assert_eq!(message.with_id(9).check(), Ok(Order::Send));
+        }
+    }
+
+    #[test]
+    fn only_regular_messages_are_continued() {
+        for op in OpCode::ALL {
+            let checked = Message::new(op, CHANNEL).with_id(1).with_more(true).check();
+            match op.op_type() {
+                OpType::Regular => assert_eq!(checked, Ok(Order::Send)),
+                _ if op == OpCode::WelcomeResponse => assert!(checked.is_err()),
+                _ => assert_eq!(checked, Err(Refusal::InvalidMoreUsage(op))),
+            }
+        }
+    }
+
+    #[test]
+    fn channel_0_and_the_engines_are_no_channels() {
+        for number in [ChannelNumber::UNASSIGNED, ChannelNumber::ENGINE] {
+            let refused = refusal(&Message::signal(number));
+            assert_eq!(refused, Refusal::InvalidChannelNumber(number));
+        }
+    }
+
+    #[test]
+    fn what_opens_a_channel_has_none_yet() {
+        let address = Address::tcp("127.0.0.1", 7099).unwrap();
+        let mut hello = Message::hello_request(&address);
+        assert_eq!(hello.check(), Ok(Order::Connect(address.clone())));
+        hello.channel = CHANNEL;
+        assert_eq!(refusal(&hello).status(), Status::NOT_ALLOWED);
+        let mut welcome = Message::welcome_request(&address);
+        assert_eq!(welcome.check(), Ok(Order::Listen(address)));
+        welcome.channel = CHANNEL;
+        assert_eq!(refusal(&welcome).status(), Status::NOT_ALLOWED);
+    }
+
+    #[test]
+    fn an_address_in_the_other_ones_header_is_wrong() {
+        for (op, header) in [
+            (OpCode::HelloRequest, LISTEN_ON),
+            (OpCode::WelcomeRequest, CONNECT_TO),
+        ] {
+            let message =
+                Message::new(op, ChannelNumber::UNASSIGNED).with_header(header, "tcp|127.0.0.1|7");
+            assert_eq!(refusal(&message), Refusal::WrongAddress(op));
+        }
+    }
+
+    #[test]
+    fn an_address_that_does_not_parse_is_named() {
+        for text in [
+            "udp|127.0.0.1|7",
+            "tcp|a|b|7",
+            "tcp|127.0.0.1|65536",
+            "uds|",
+        ] {
+            for (op, header) in [
+                (OpCode::HelloRequest, CONNECT_TO),
+                (OpCode::WelcomeRequest, LISTEN_ON),
+            ] {
+                let message = Message::new(op, ChannelNumber::UNASSIGNED).with_header(header, text);
+                let refused = refusal(&message);
+                assert_eq!(refused.status(), Status::INVALID_ADDRESS);
+                assert!(refused.to_string().contains(text), "{refused} names {text}");
+            }
+        }
+        let port_0 = Message::hello_request(&Address::tcp("127.0.0.1", 0).unwrap());
+        assert_eq!(refusal(&port_0).status(), Status::INVALID_ADDRESS);
+    }
+
+    #[test]
+    fn headers_and_body_have_at_most_65535_bytes() {
+        let max = vec![b'x'; 65_535];
+        let message = Message::signal(CHANNEL).with_body(&max);
+        assert_eq!(message.check(), Ok(Order::Send));
+        let mut too_long = message;
+        too_long.extend_body("x");
+        assert_eq!(refusal(&too_long), Refusal::InvalidBodyLen(65_536));
+        // "n", ":", CR and LF
+        let full = Message::signal(CHANNEL).with_header("n", &max[..65_535 - 4]);
+        assert_eq!(full.check(), Ok(Order::Send));
+        let full = full.with_header("a", "b");
+        assert_eq!(refusal(&full), Refusal::InvalidHeadersLen(65_535 + 5));
+    }
+
+    #[test]
+    fn a_forged_header_is_refused() {
+        let message = Message::signal(CHANNEL)
+            .with_header("a", "b\r\nc:d")
+            .with_header("e", "f");
+        assert_eq!(refusal(&message).status(), Status::INVALID_MESSAGE);
+        assert_eq!(message.header("c"), None);
+        assert_eq!(message.header("e"), Some("f"));
+    }
+
+    #[test]
+    fn headers_and_body_may_be_set_in_any_order() {
+        let one = Message::signal(CHANNEL)
+            .with_header("a", "1")
+            .with_header("b", "2")
+            .with_body("x");
+        let other = Message::signal(CHANNEL)
+            .with_body("x")
+            .with_header("a", "1")
+            .with_header("b", "2");
+        assert_eq!(one, other);
+        assert_eq!(one.payload(), b"a:1\r\nb:2\r\nx");
+    }
+
+    #[test]
+    fn only_what_asks_has_a_reply() {
+        for op in OpCode::ALL {
+            let message = Message::new(op, CHANNEL).with_id(3).with_body("x");
+            match op.echo() {
+                Some(echo) => {
+                    let reply = message.reply().unwrap();
+                    assert_eq!((reply.op_code(), reply.channel()), (echo, CHANNEL));
+                    assert_eq!((reply.id().get(), reply.body()), (3, &b""[..]));
+                    assert_eq!(message.into_reply().unwrap().body(), b"x");
+                }
+                None => assert_eq!(message.reply(), Err(NoReply(op))),
+            }
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Counter(AtomicUsize);
+    impl Home for Counter {
+        fn take_back(&self, memory: Vec<u8>) {
+            self.0.fetch_add(1 + memory.capacity(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn memory_goes_home_once() {
+        let counter = Arc::new(Counter::default());
+        let memory = Vec::with_capacity(99);
+        drop(Message::from_home(
+            memory,
+            Arc::clone(&counter) as Arc<dyn Home>,
+        ));
+        assert_eq!(counter.0.swap(0, Ordering::Relaxed), 100);
+        let mut leaver =
+            Message::from_home(Vec::new(), Arc::clone(&counter) as Arc<dyn Home>).with_body("kept");
+        leaver.leave_home();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert_eq!(leaver.body(), b"kept");
+        drop(leaver.clone());
+        drop(leaver);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn debug_is_one_line() {
+        let message = Message::request(CHANNEL)
+            .with_more(true)
+            .with_header("k", "v")
+            .with_body([b'x'; 40]);
+        let line = format!("{message:?}");
+        assert!(!line.contains('\n'));
+        assert!(
+            line.starts_with("Request channel=5 id=0 more headers="),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("body=40 bytes \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"..."),
+            "{line}"
+        );
+    }
+}

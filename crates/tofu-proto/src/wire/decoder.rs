@@ -1,0 +1,252 @@
+//! Cuts a stream of bytes, split anywhere, into frames.
+//!
+//! Frames are borrowed, not copied: from the bytes at hand while they hold whole frames, and from
+//! the decoder's own buffer when a frame came in pieces or nobody had room for it. The buffer holds
+//! what has arrived, never what was announced, and is given up when it runs empty: a decoder at
+//! rest owns no memory.
+//!
+//! The invariant is `start <= kept.len()`, and `start < kept.len()` or both are 0.
+
+use alloc::vec::Vec;
+
+use super::{Header, UnassignedOpCode};
+
+/// A whole frame, borrowed from the bytes that carried it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its header, as sent.
+    pub header: Header,
+    /// Its text headers, encoded.
+    pub text_headers: &'a [u8],
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The frame at the start of `bytes`, or `None` while part of it is missing.
+    ///
+    /// # Errors
+    /// An op code that is not assigned, as soon as its header is there.
+    pub fn first(bytes: &'a [u8]) -> Result<Option<Self>, UnassignedOpCode> {
+        let Some((head, rest)) = bytes.split_first_chunk::<{ Header::LEN }>() else {
+            return Ok(None);
+        };
+        let header = Header::from_bytes(head)?;
+        let Some(payload) = rest.get(..header.payload_len()) else {
+            return Ok(None);
+        };
+        let (text_headers, body) = payload.split_at(usize::from(header.text_headers_len));
+        Ok(Some(Self {
+            header,
+            text_headers,
+            body,
+        }))
+    }
+
+    /// Bytes of the frame on the wire.
+    pub fn len(&self) -> usize {
+        self.header.frame_len()
+    }
+
+    /// Never: a frame has at least its header.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Cuts a stream of bytes into frames.
+///
+/// The driver hands in bytes with each call; [`peek`](Self::peek) shows the next frame and
+/// [`consume`](Self::consume) takes it. When the driver stops early, it lets the decoder
+/// [`keep`](Self::keep) the rest.
+///
+/// ```
+/// use tofu_proto::{Decoder, Header, OpCode};
+///
+/// let bytes = Header::new(OpCode::Signal).to_bytes();
+/// let mut decoder = Decoder::new();
+/// let mut first_half = &bytes[..7];
+/// assert_eq!(decoder.peek(&mut first_half), Ok(None));
+/// let mut second_half = &bytes[7..];
+/// let frame = decoder.peek(&mut second_half).unwrap().unwrap();
+/// assert_eq!(frame.header.op_code, OpCode::Signal);
+/// let len = frame.len();
+/// decoder.consume(&mut second_half, len);
+/// assert!(!decoder.is_mid_frame());
+/// ```
+#[derive(Debug, Default)]
+pub struct Decoder {
+    kept: Vec<u8>,
+    start: usize,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub const fn new() -> Self {
+        Self {
+            kept: Vec::new(),
+            start: 0,
+        }
+    }
+
+    /// Shows the next frame without taking it. `None` asks for more bytes: then all of `input` has
+    /// been kept.
+    ///
+    /// # Errors
+    /// An op code that is not assigned. The stream is lost then: there is no way to find the next
+    /// frame.
+    pub fn peek<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut &'input [u8],
+    ) -> Result<Option<Frame<'a>>, UnassignedOpCode> {
+        if self.kept.is_empty() {
+            if let Some(frame) = Frame::first(input)? {
+                return Ok(Some(frame));
+            }
+            self.keep(input);
+            return Ok(None);
+        }
+        // A frame that came in pieces: complete its header, then the frame, and no more than that.
+        self.top_up(input, Header::LEN);
+        if let Some((head, _)) = self.unread().split_first_chunk::<{ Header::LEN }>() {
+            let frame_len = Header::from_bytes(head)?.frame_len();
+            self.top_up(input, frame_len);
+        }
+        Frame::first(self.unread())
+    }
+
+    /// Takes the frame that [`peek`](Self::peek) showed, `len` bytes long, from the same `input`.
+    pub fn consume(&mut self, input: &mut &[u8], len: usize) {
+        if self.kept.is_empty() {
+            *input = &input[len..];
+            return;
+        }
+        self.start += len;
+        debug_assert!(self.start <= self.kept.len(), "consumed what was not shown");
+        if self.start == self.kept.len() {
+            self.kept = Vec::new();
+            self.start = 0;
+        }
+    }
+
+    /// Keeps all of `input` for later calls.
+    pub fn keep(&mut self, input: &mut &[u8]) {
+        self.top_up(input, usize::MAX);
+    }
+
+    /// Whether bytes of an unfinished (or not consumed) frame are kept.
+    pub fn is_mid_frame(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Bytes kept.
+    pub fn kept_len(&self) -> usize {
+        self.kept.len() - self.start
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.kept[self.start..]
+    }
+
+    /// Moves bytes from `input` until `wanted` are kept or none are left.
+    fn top_up(&mut self, input: &mut &[u8], wanted: usize) {
+        let missing = wanted.saturating_sub(self.kept_len()).min(input.len());
+        if missing == 0 {
+            return;
+        }
+        if self.start > 0 {
+            self.kept.drain(..self.start);
+            self.start = 0;
+        }
+        let (taken, rest) = input.split_at(missing);
+        self.kept.extend_from_slice(taken);
+        *input = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OpCode;
+
+    fn frame(op_code: OpCode, text_headers: &[u8], body: &[u8]) -> Vec<u8> {
+        let header = Header {
+            text_headers_len: u16::try_from(text_headers.len()).unwrap(),
+            body_len: u16::try_from(body.len()).unwrap(),
+            ..Header::new(op_code)
+        };
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend_from_slice(text_headers);
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    #[test]
+    fn a_frame_split_at_every_byte_is_whole() {
+        let bytes = frame(OpCode::Request, b"a:b\r\n", b"body");
+        for split in 0..=bytes.len() {
+            let mut decoder = Decoder::new();
+            let (mut first, mut second) = bytes.split_at(split);
+            if split < bytes.len() {
+                assert_eq!(decoder.peek(&mut first), Ok(None));
+                assert!(first.is_empty());
+            } else {
+                second = first;
+            }
+            let shown = decoder
+                .peek(&mut second)
+                .unwrap()
+                .expect("all bytes are there");
+            assert_eq!(
+                (shown.text_headers, shown.body),
+                (&b"a:b\r\n"[..], &b"body"[..])
+            );
+            let len = shown.len();
+            decoder.consume(&mut second, len);
+            assert!(second.is_empty() && !decoder.is_mid_frame());
+        }
+    }
+
+    #[test]
+    fn what_was_not_consumed_is_shown_again() {
+        let mut bytes = frame(OpCode::Signal, b"", b"1");
+        bytes.extend(frame(OpCode::Signal, b"", b"2"));
+        let mut decoder = Decoder::new();
+        let mut input = &bytes[..];
+        assert_eq!(decoder.peek(&mut input).unwrap().unwrap().body, b"1");
+        decoder.keep(&mut input);
+        for expected in [b"1", b"2"] {
+            let mut nothing = &[][..];
+            let shown = decoder.peek(&mut nothing).unwrap().expect("kept");
+            assert_eq!(shown.body, expected);
+            let len = shown.len();
+            decoder.consume(&mut nothing, len);
+        }
+        assert_eq!(
+            decoder.kept.capacity(),
+            0,
+            "a decoder at rest owns no memory"
+        );
+    }
+
+    #[test]
+    fn memory_grows_with_what_arrived_and_not_with_what_was_announced() {
+        let announced = Header {
+            text_headers_len: u16::MAX,
+            body_len: u16::MAX,
+            ..Header::new(OpCode::Request)
+        };
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.peek(&mut &announced.to_bytes()[..]), Ok(None));
+        assert!(decoder.kept.capacity() < 256);
+    }
+
+    #[test]
+    fn an_unassigned_op_code_is_told_with_its_header() {
+        let mut bytes = Header::new(OpCode::Signal).to_bytes();
+        bytes[2] = 12;
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.peek(&mut &bytes[..15]), Ok(None));
+        assert_eq!(decoder.peek(&mut &bytes[15..]), Err(UnassignedOpCode(12)));
+    }
+}

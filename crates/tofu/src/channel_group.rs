@@ -1,0 +1,204 @@
+//! The two ends of a channel group that an application holds: one receives, any number post.
+
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tofu_proto::{Header, Message, PostError};
+
+use crate::{
+    Event, RecvError,
+    engine::Handle,
+    event::{CloseReport, Inbox},
+    group::Group,
+    reactor::{Attention, Reactor, close::Mode},
+};
+
+/// Sends and receives over any number of channels.
+///
+/// Its receive side has one owner; [`poster`](Self::poster) gives senders to other threads. Whoever
+/// waits in [`recv`](Self::recv) does the group's work itself; while nobody does, the engine's own
+/// thread does it.
+///
+/// Dropping a group loses nothing by accident: receiving stops, and what is queued has
+/// [`Options::drain_timeout`](crate::Options::drain_timeout) to leave in the background. To say bye
+/// and learn what could not be delivered, [`close`](Self::close) it.
+#[derive(Debug)]
+pub struct ChannelGroup {
+    group: Arc<Group>,
+    /// Events taken from the reactor's inbox, to be handed out without any lock.
+    fetched: Inbox,
+    engine: Arc<Handle>,
+}
+
+impl ChannelGroup {
+    pub(crate) fn new(group: Arc<Group>, engine: Arc<Handle>) -> Self {
+        Self {
+            group,
+            fetched: Inbox::default(),
+            engine,
+        }
+    }
+
+    /// Checks a message, takes it, and returns its header, with the channel number and message id
+    /// that the engine assigned. It never waits: the outcome comes as events.
+    ///
+    /// # Errors
+    /// The message, unchanged, and why it was not taken. See [`Refusal`](crate::Refusal).
+    ///
+    /// ```
+    /// use tofu::{ChannelNumber, Engine, Message, Options, Refusal};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let group = engine.group()?;
+    /// let nowhere = ChannelNumber::new(99);
+    /// let error = group.post(Message::signal(nowhere).with_body("hi")).unwrap_err();
+    /// assert_eq!(error.refusal(), &Refusal::InvalidChannelNumber(nowhere));
+    /// assert_eq!(error.into_message().body(), b"hi");
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
+    pub fn post(&self, message: Message) -> Result<Header, PostError> {
+        self.group.post(message)
+    }
+
+    /// Gives a [`Notified`](Event::Notified) event, with a message or without, to the thread that
+    /// receives.
+    pub fn notify(&self, message: Option<Message>) {
+        self.group.attend(Attention::Notify(message));
+    }
+
+    /// A sender for another thread.
+    pub fn poster(&self) -> Poster {
+        Poster {
+            group: Arc::clone(&self.group),
+        }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn recv(&mut self) -> Result<Event, RecvError> {
+        loop {
+            if let Some(event) = self.next(None)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Waits at most `timeout` for the next event. `None`: nothing happened in that time.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, RecvError> {
+        // A time that never comes is as good as none.
+        self.next(Instant::now().checked_add(timeout))
+    }
+
+    /// The next event, if there is one already.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn try_recv(&mut self) -> Result<Option<Event>, RecvError> {
+        self.recv_timeout(Duration::ZERO)
+    }
+
+    fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
+        if let Some(event) = self.fetched.pop() {
+            return Ok(Some(event));
+        }
+        let mut driver = self.group.sit_down();
+        let outcome = loop {
+            if self.group.is_retired() {
+                break Err(RecvError);
+            }
+            let patience = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            // A poller that fails is none of the application's doing, and nothing comes any more.
+            if Reactor::turn(&mut driver, &self.group, patience).is_err() {
+                break Err(RecvError);
+            }
+            if !driver.inbox().is_empty() && !self.group.is_retired() {
+                mem::swap(driver.inbox(), &mut self.fetched);
+                break Ok(self.fetched.pop());
+            }
+            if patience.is_some_and(|patience| patience.is_zero()) {
+                break Ok(None);
+            }
+        };
+        self.group.leave(driver);
+        outcome
+    }
+
+    /// Closes gracefully: says bye on every channel, answers every bye, and waits at most `timeout`
+    /// for the peers to do their part. Listeners close at once.
+    ///
+    /// The report says what could not be delivered, what was received and not read, and why each
+    /// channel closed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Message, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let group = engine.group()?;
+    /// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// let report = group.close(Duration::from_secs(1));
+    /// assert_eq!(report.closed.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(mut self, timeout: Duration) -> CloseReport {
+        let until = self.group.engine.clock.now() + timeout;
+        self.group.retire(Mode::Leaving(until));
+        let mut report = CloseReport::default();
+        report.add(&mut self.fetched);
+        let mut driver = self.group.sit_down();
+        while !driver.is_finished(&self.group)
+            && Reactor::turn(&mut driver, &self.group, None).is_ok()
+        {
+            report.add(driver.inbox());
+        }
+        report.add(driver.inbox());
+        self.group.leave(driver);
+        report
+    }
+
+    /// Closes at once and hard: what is queued is lost, and peers see a disconnect.
+    pub fn abort(self) {
+        let now = self.group.engine.clock.now();
+        self.group.retire(Mode::Draining(now));
+    }
+}
+
+impl Drop for ChannelGroup {
+    fn drop(&mut self) {
+        let shared = &self.engine.shared;
+        let until = shared.clock.now() + shared.options.drain_timeout;
+        self.group.retire(Mode::Draining(until));
+    }
+}
+
+/// Posts and notifies, from any thread.
+///
+/// It can be cloned and sent freely, and keeps nothing alive: after its group is dropped, posting is
+/// refused.
+#[derive(Clone, Debug)]
+pub struct Poster {
+    group: Arc<Group>,
+}
+
+impl Poster {
+    /// As [`ChannelGroup::post`].
+    ///
+    /// # Errors
+    /// As [`ChannelGroup::post`].
+    pub fn post(&self, message: Message) -> Result<Header, PostError> {
+        self.group.post(message)
+    }
+
+    /// As [`ChannelGroup::notify`].
+    pub fn notify(&self, message: Option<Message>) {
+        self.group.attend(Attention::Notify(message));
+    }
+}

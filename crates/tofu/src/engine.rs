@@ -1,0 +1,305 @@
+//! The engine: what all groups share, and its end.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant as StdInstant},
+};
+
+use tofu_proto::{Instant, Message, MessageId, Timeouts};
+
+use crate::{
+    ChannelGroup, CloseReport, Metrics, OptionError, Options,
+    budget::Budget,
+    channels::{GroupId, Numbers},
+    group::Group,
+    keeper::{self, Keeper},
+    metrics::Counters,
+    net::resolve::Resolver,
+    pool::Pool,
+    reactor::close::Mode,
+};
+
+/// How much longer than its deadline a shutdown waits for threads that are being woken.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Owns sockets and a pool of messages, for any number of channel groups.
+///
+/// A process may have several engines; they share nothing. Clones are handles of the same engine. It
+/// lives as long as any handle or group of it does; the last one to be dropped waits until what the
+/// dropped groups had queued has left (at most [`Options::drain_timeout`]) and ends the engine's one
+/// thread.
+///
+/// ```
+/// use tofu::{Engine, Options};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let group = engine.group()?;
+/// drop(engine);
+/// drop(group); // the engine ends here
+/// # Ok::<(), tofu::StartError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Engine {
+    handle: Arc<Handle>,
+}
+
+/// What keeps an engine alive: its handles and its groups have one.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+/// What all threads of an engine share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) timeouts: Arc<Timeouts>,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) numbers: Numbers,
+    pub(crate) half_open: AtomicUsize,
+    pub(crate) counters: Counters,
+    pub(crate) resolver: Resolver,
+    pub(crate) keeper: Keeper,
+    groups: Mutex<Groups>,
+    group_finished: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Groups {
+    /// Those that have not closed their last channel for good.
+    unfinished: HashMap<GroupId, Arc<Group>>,
+    started: GroupId,
+    shutting_down: bool,
+}
+
+impl Engine {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// An option that cannot be, or a system that gives no descriptor or thread.
+    pub fn new(options: Options) -> Result<Self, StartError> {
+        options.check()?;
+        let (keeper, poll) = Keeper::new()?;
+        let shared = Arc::new(Shared {
+            timeouts: Arc::new(options.timeouts),
+            clock: Clock::default(),
+            pool: Pool::new(options.pool_messages_initial, options.pool_messages_max),
+            budget: Budget::new(options.engine_queue_bytes_max),
+            numbers: Numbers::new(options.channels_max),
+            half_open: AtomicUsize::new(0),
+            counters: Counters::default(),
+            resolver: Resolver::default(),
+            keeper,
+            groups: Mutex::default(),
+            group_finished: Condvar::new(),
+            options,
+        });
+        let keeper = keeper::start(Arc::clone(&shared), poll)?;
+        Ok(Self {
+            handle: Arc::new(Handle {
+                shared,
+                keeper: Some(keeper),
+            }),
+        })
+    }
+
+    /// Makes a group, which sends and receives over channels of its own.
+    ///
+    /// # Errors
+    /// The engine is shutting down, or the system gives no descriptor.
+    pub fn group(&self) -> Result<ChannelGroup, StartError> {
+        let group = self.handle.shared.add_group()?;
+        Ok(ChannelGroup::new(group, Arc::clone(&self.handle)))
+    }
+
+    /// An empty message with memory from the pool, or with memory of its own when all of the pool is
+    /// out. Complete it with [`with_op_code`](Message::with_op_code),
+    /// [`with_channel`](Message::with_channel) and so on.
+    pub fn message(&self) -> Message {
+        self.handle.shared.pool.message()
+    }
+
+    /// An empty message from the pool, unless all of it is out.
+    pub fn try_message(&self) -> Option<Message> {
+        self.handle.shared.pool.try_message()
+    }
+
+    /// What the engine has counted, and its present levels.
+    pub fn metrics(&self) -> Metrics {
+        let shared = &self.handle.shared;
+        Metrics {
+            channels_open: shared.numbers.open(),
+            half_open: shared.half_open.load(Ordering::Relaxed),
+            pool_messages_out: shared.pool.out(),
+            queued_bytes: shared.budget.used(),
+            ..shared.counters.read()
+        }
+    }
+
+    /// Ends all groups gracefully: says bye on every channel, answers every bye, and waits at most
+    /// `timeout` for the peers to do their part. Every thread that waits in `recv` is woken with an
+    /// error, nothing can be posted any more, and no new group can be made.
+    ///
+    /// The report says what could not be delivered and what nobody has read.
+    pub fn shutdown(&self, timeout: Duration) -> CloseReport {
+        let shared = &self.handle.shared;
+        let groups: Vec<_> = {
+            let mut groups = shared.groups();
+            groups.shutting_down = true;
+            groups.unfinished.values().cloned().collect()
+        };
+        let until = shared.clock.now() + timeout;
+        for group in &groups {
+            group.retire(Mode::Leaving(until));
+        }
+        shared.wait_until_finished(timeout.saturating_add(GRACE));
+        let mut report = CloseReport::default();
+        for group in &groups {
+            report.add(group.seat.take().inbox());
+        }
+        report
+    }
+}
+
+impl Shared {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_group(self: &Arc<Self>) -> Result<Arc<Group>, StartError> {
+        let mut groups = self.groups();
+        if groups.shutting_down {
+            return Err(StartError(Problem::ShuttingDown));
+        }
+        let id = groups.started;
+        let group = Arc::new(Group::new(id, Arc::clone(self))?);
+        groups.started += 1;
+        groups.unfinished.insert(id, Arc::clone(&group));
+        drop(groups);
+        self.keeper.adopt(Arc::clone(&group));
+        Ok(group)
+    }
+
+    pub(crate) fn group(&self, id: GroupId) -> Option<Arc<Group>> {
+        self.groups().unfinished.get(&id).cloned()
+    }
+
+    /// A group has closed its last channel for good.
+    pub(crate) fn finished(&self, id: GroupId) {
+        let finished = self.groups().unfinished.remove(&id);
+        drop(finished);
+        self.group_finished.notify_all();
+    }
+
+    fn wait_until_finished(&self, timeout: Duration) {
+        let waited = self
+            .group_finished
+            .wait_timeout_while(self.groups(), timeout, |groups| {
+                !groups.unfinished.is_empty()
+            });
+        drop(waited);
+    }
+
+    pub(crate) fn next_message_id(&self) -> MessageId {
+        /// One sequence for the whole process (PROTOCOL.md section 1).
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        MessageId::new(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// All groups are dropped by now, and drain.
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let drain = self.shared.options.drain_timeout;
+        self.shared.wait_until_finished(drain.saturating_add(GRACE));
+        self.shared.keeper.stop();
+        if let Some(keeper) = self.keeper.take() {
+            // A keeper that panicked has said so on standard error.
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// The engine's time, which its connections count from its start.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    origin: StdInstant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            origin: StdInstant::now(),
+        }
+    }
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> Instant {
+        Instant::ORIGIN + self.origin.elapsed()
+    }
+}
+
+/// An engine or a group that could not start.
+#[derive(Debug)]
+pub struct StartError(Problem);
+
+#[derive(Debug)]
+enum Problem {
+    Option(OptionError),
+    System(io::Error),
+    ShuttingDown,
+}
+
+impl StartError {
+    /// The option that cannot be, if it is one.
+    pub fn option(&self) -> Option<&OptionError> {
+        match &self.0 {
+            Problem::Option(error) => Some(error),
+            Problem::System(_) | Problem::ShuttingDown => None,
+        }
+    }
+}
+
+impl From<OptionError> for StartError {
+    fn from(error: OptionError) -> Self {
+        Self(Problem::Option(error))
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self(Problem::System(error))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Problem::Option(error) => error.fmt(f),
+            Problem::System(error) => {
+                write!(f, "the system refuses a descriptor or thread: {error}")
+            }
+            Problem::ShuttingDown => f.write_str("the engine is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Problem::Option(error) => Some(error),
+            Problem::System(error) => Some(error),
+            Problem::ShuttingDown => None,
+        }
+    }
+}

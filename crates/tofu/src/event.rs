@@ -1,0 +1,275 @@
+//! What `recv` returns, and the inbox in which it waits.
+
+use std::{collections::VecDeque, fmt, io};
+
+use tofu_proto::{Address, ChannelNumber, Message, MessageId, Status, Unsent, Violation};
+
+use crate::budget::Charge;
+
+/// What an application hears: first who speaks, so that nobody takes an engine's word for a peer's.
+///
+/// ```
+/// use tofu::{Engine, Event, Message, Options};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+/// match group.recv()? {
+///     Event::Listening { address, .. } => println!("listening on {address}"),
+///     other => panic!("unexpected: {other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub enum Event {
+    /// The peer's application sent this. Its channel number is local.
+    Message(Message),
+    /// A listener is ready.
+    Listening {
+        /// The address really bound: with the real port, if 0 was asked for.
+        address: Address,
+        /// The engine's WelcomeResponse, with the id of the WelcomeRequest.
+        response: Message,
+    },
+    /// Your own message could not be sent (or the channel that it asks for not be opened). It is
+    /// complete and unchanged, and its status says why.
+    Returned {
+        /// The message, op code as posted.
+        message: Message,
+        /// Why it came back.
+        reason: Reason,
+    },
+    /// A queue that was full has room again: post to this channel again.
+    Drained(ChannelNumber),
+    /// Reading has stopped because all messages of the pool are out: drop some.
+    PoolEmpty,
+    /// Another thread called `notify`, perhaps with a message.
+    Notified(Option<Message>),
+    /// The last word on a channel: exactly once for every channel that the application has heard of.
+    Closed {
+        /// The channel. Its number now rests.
+        channel: ChannelNumber,
+        /// The id of the HelloRequest or WelcomeRequest that opened it.
+        id: MessageId,
+        /// Why it is closed; [`Status::CHANNEL_CLOSED`] after a bye.
+        reason: Reason,
+    },
+}
+
+impl Event {
+    /// The channel that it is about.
+    pub fn channel(&self) -> Option<ChannelNumber> {
+        match self {
+            Self::Message(message)
+            | Self::Listening {
+                response: message, ..
+            }
+            | Self::Returned { message, .. } => Some(message.channel()),
+            Self::Drained(channel) | Self::Closed { channel, .. } => Some(*channel),
+            Self::PoolEmpty | Self::Notified(_) => None,
+        }
+    }
+}
+
+/// Why a channel was closed or a message came back: a status, and what the system or the peer did.
+///
+/// ```
+/// use tofu::{Engine, Event, Message, Options, Status, testing};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// group.post(Message::hello_request(&testing::free_tcp_address()?))?;
+/// let Event::Returned { reason, .. } = group.recv()? else { panic!() };
+/// assert_eq!(reason.status(), Status::CONNECT_REFUSED);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    status: Status,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Unsaid,
+    /// A code of the operating system.
+    Os(i32),
+    Violation(Violation),
+}
+
+impl Reason {
+    pub(crate) fn with_error(status: Status, error: &io::Error) -> Self {
+        Self {
+            status,
+            cause: error.raw_os_error().map_or(Cause::Unsaid, Cause::Os),
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// What the peer did against the protocol, if that is why.
+    pub fn violation(&self) -> Option<Violation> {
+        match self.cause {
+            Cause::Violation(violation) => Some(violation),
+            Cause::Unsaid | Cause::Os(_) => None,
+        }
+    }
+
+    /// The operating system's error, if there was one.
+    pub fn os_error(&self) -> Option<io::Error> {
+        match self.cause {
+            Cause::Os(code) => Some(io::Error::from_raw_os_error(code)),
+            Cause::Unsaid | Cause::Violation(_) => None,
+        }
+    }
+}
+
+impl From<Status> for Reason {
+    fn from(status: Status) -> Self {
+        Self {
+            status,
+            cause: Cause::Unsaid,
+        }
+    }
+}
+
+impl From<Violation> for Reason {
+    fn from(violation: Violation) -> Self {
+        Self {
+            status: Status::PROTOCOL_VIOLATION,
+            cause: Cause::Violation(violation),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status.describe())?;
+        match self.cause {
+            Cause::Unsaid => Ok(()),
+            Cause::Os(code) => write!(f, ": {}", io::Error::from_raw_os_error(code)),
+            Cause::Violation(violation) => write!(f, ": {violation}"),
+        }
+    }
+}
+
+impl std::error::Error for Reason {}
+
+/// Receiving is over: the engine, or this group, is shutting down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecvError;
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing more is received: the engine is shutting down")
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// Events in their order. Messages that come back are made only when they are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Event(Event),
+    Unsent {
+        messages: Unsent,
+        reason: Reason,
+        /// They still count against the engine's queue bytes.
+        _charge: Charge,
+    },
+}
+
+impl Inbox {
+    pub(crate) fn push(&mut self, event: Event) {
+        self.entries.push_back(Entry::Event(event));
+    }
+
+    /// All that a channel could not send, each to come back for `reason`.
+    pub(crate) fn push_unsent(&mut self, messages: Unsent, reason: Reason, charge: Charge) {
+        if !messages.is_empty() {
+            self.entries.push_back(Entry::Unsent {
+                messages,
+                reason,
+                _charge: charge,
+            });
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        loop {
+            let Entry::Unsent {
+                messages, reason, ..
+            } = self.entries.front_mut()?
+            else {
+                let Some(Entry::Event(event)) = self.entries.pop_front() else {
+                    return None;
+                };
+                return Some(event);
+            };
+            let reason = *reason;
+            if let Some(mut message) = messages.next() {
+                message.set_status(reason.status());
+                return Some(Event::Returned { message, reason });
+            }
+            self.entries.pop_front();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+    }
+}
+
+/// What happened while a group or an engine closed, and what nobody has read.
+#[derive(Debug, Default)]
+pub struct CloseReport {
+    /// Messages that were posted and could not be delivered, each with its status.
+    pub undelivered: Vec<Message>,
+    /// Messages that were received, or given to `notify`, and not read.
+    pub unread: Vec<Message>,
+    /// Channels, in the order in which they closed, and why.
+    pub closed: Vec<(ChannelNumber, Reason)>,
+}
+
+impl CloseReport {
+    /// Whether nothing was lost: everything posted was delivered, everything received was read, and
+    /// every channel ended with a bye.
+    pub fn is_clean(&self) -> bool {
+        self.undelivered.is_empty()
+            && self.unread.is_empty()
+            && self
+                .closed
+                .iter()
+                .all(|(_, reason)| reason.status() == Status::CHANNEL_CLOSED)
+    }
+
+    pub(crate) fn add(&mut self, inbox: &mut Inbox) {
+        while let Some(event) = inbox.pop() {
+            match event {
+                Event::Message(message) | Event::Notified(Some(message)) => {
+                    self.unread.push(message);
+                }
+                Event::Returned { message, .. } => self.undelivered.push(message),
+                Event::Closed {
+                    channel, reason, ..
+                } => self.closed.push((channel, reason)),
+                Event::Listening { .. }
+                | Event::Drained(_)
+                | Event::PoolEmpty
+                | Event::Notified(None) => {}
+            }
+        }
+    }
+}

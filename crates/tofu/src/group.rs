@@ -1,0 +1,391 @@
+//! A channel group as its threads share it: its channels, what was left for the driver, and posting.
+
+use std::{
+    collections::HashMap,
+    io, mem,
+    os::fd::{AsRawFd, RawFd},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+    },
+};
+
+use mio::{Poll, Registry, Token, Waker};
+use tofu_proto::{
+    ChannelNumber, Connection, Header, Instant, Message, MessageId, OpCode, Order, PostError,
+    Refusal,
+};
+
+use crate::{
+    budget::Charge,
+    channels::GroupId,
+    engine::Shared,
+    metrics::Counter,
+    reactor::{
+        self, Attention, Reactor,
+        channel::{Channel, End, Listener, ListenerSocket, Peer, Socket, Writing},
+        close::Mode,
+        seat::{Driver, Nudge, Seat},
+    },
+};
+
+/// Bits of a token that hold the channel number; the rest tell its holders apart.
+const NUMBER_BITS: u32 = u16::BITS;
+
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) engine: Arc<Shared>,
+    pub(crate) registry: Registry,
+    pub(crate) seat: Seat<Reactor>,
+    /// The reactor's poller, for the keeper to nest. It lives as long as the group.
+    pub(crate) poller_descriptor: RawFd,
+    waker: Waker,
+    table: RwLock<Table>,
+    attention: Mutex<Vec<Attention>>,
+    tokens: AtomicUsize,
+    /// How often a caller took the seat: tells the keeper whether somebody drives.
+    caller_turns: AtomicU64,
+    /// When the keeper will look here anyway, in nanoseconds of the engine's clock.
+    keeper_looks_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    channels: HashMap<ChannelNumber, Arc<Channel>>,
+    /// The group takes no more messages.
+    retired: bool,
+}
+
+impl Group {
+    pub(crate) fn new(id: GroupId, engine: Arc<Shared>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        Ok(Self {
+            id,
+            engine,
+            registry: poll.registry().try_clone()?,
+            poller_descriptor: poll.as_raw_fd(),
+            waker: Waker::new(poll.registry(), reactor::WAKER)?,
+            seat: Seat::new(Reactor::new(poll)),
+            table: RwLock::default(),
+            attention: Mutex::default(),
+            tokens: AtomicUsize::new(0),
+            caller_turns: AtomicU64::new(0),
+            keeper_looks_at: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The driver's attention.
+impl Group {
+    /// Leaves something for the driver, and sees to it that somebody looks.
+    pub(crate) fn attend(&self, attention: Attention) {
+        self.attention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(attention);
+        self.nudge();
+    }
+
+    /// Has the driver look at a channel.
+    pub(crate) fn look_at(&self, channel: Token) {
+        self.attend(Attention::Look(channel));
+    }
+
+    pub(crate) fn take_attention(&self) -> Vec<Attention> {
+        mem::take(
+            &mut *self
+                .attention
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Sees to it that somebody looks at what was left.
+    pub(crate) fn nudge(&self) {
+        match self.seat.nudge() {
+            Nudge::Nothing => {}
+            // It fails only if the descriptor is gone, and with it the driver.
+            Nudge::WakeDriver => drop(self.waker.wake()),
+            Nudge::CallKeeper => self.engine.keeper.call(self.id),
+        }
+    }
+
+    /// A caller takes the seat.
+    pub(crate) fn sit_down(&self) -> Driver<'_, Reactor> {
+        self.caller_turns.fetch_add(1, Ordering::Relaxed);
+        self.seat.take()
+    }
+
+    /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
+    /// keeper looks anyway.
+    pub(crate) fn leave(&self, driver: Driver<'_, Reactor>) {
+        let due = if driver.is_busy(self) {
+            0
+        } else {
+            driver.next_deadline().map_or(u64::MAX, Instant::as_nanos)
+        };
+        let nudged = driver.leave();
+        // Pairs with the fence in `keeper_rests_until`: either we see when the keeper will look, or
+        // it sees that we left.
+        fence(Ordering::SeqCst);
+        if nudged || due < self.keeper_looks_at.load(Ordering::Relaxed) {
+            self.engine.keeper.call(self.id);
+        }
+    }
+
+    pub(crate) fn caller_turns(&self) -> u64 {
+        self.caller_turns.load(Ordering::Relaxed)
+    }
+
+    /// The keeper will look here at this time, and not before unless it is called.
+    pub(crate) fn keeper_rests_until(&self, time: Option<Instant>) {
+        let time = time.map_or(u64::MAX, Instant::as_nanos);
+        self.keeper_looks_at.store(time, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The channels.
+impl Group {
+    /// A token that no other holder of this number ever had.
+    pub(crate) fn new_token(&self, number: ChannelNumber) -> Token {
+        let generation = self.tokens.fetch_add(1, Ordering::Relaxed) % (usize::MAX >> NUMBER_BITS);
+        Token(generation << NUMBER_BITS | usize::from(number.get()))
+    }
+
+    /// The channel with this token, if it is still open.
+    pub(crate) fn channel_at(&self, token: Token) -> Option<Arc<Channel>> {
+        let number = u16::try_from(token.0 & usize::from(u16::MAX)).ok()?;
+        let table = self.table();
+        let channel = table.channels.get(&ChannelNumber::new(number))?;
+        (channel.token == token).then(|| Arc::clone(channel))
+    }
+
+    pub(crate) fn all_channels(&self) -> Vec<Arc<Channel>> {
+        self.table().channels.values().cloned().collect()
+    }
+
+    pub(crate) fn has_no_channels(&self) -> bool {
+        self.table().channels.is_empty()
+    }
+
+    /// Adds an accepted connection.
+    pub(crate) fn add(&self, channel: &Arc<Channel>) {
+        self.table_mut()
+            .channels
+            .insert(channel.number, Arc::clone(channel));
+    }
+
+    /// Removes a closed channel, and lets its number rest.
+    pub(crate) fn remove(&self, channel: &Channel) {
+        if self.table_mut().channels.remove(&channel.number).is_some() {
+            self.engine.numbers.release(channel.number);
+        }
+    }
+
+    /// Takes no more messages, and closes all channels this way.
+    pub(crate) fn retire(&self, mode: Mode) {
+        self.table_mut().retired = true;
+        self.attend(Attention::Retire(mode));
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.table().retired
+    }
+
+    fn channel(&self, number: ChannelNumber) -> Result<Arc<Channel>, Refusal> {
+        let table = self.table();
+        if table.retired {
+            return Err(Refusal::ShutdownStarted);
+        }
+        if let Some(channel) = table.channels.get(&number) {
+            return Ok(Arc::clone(channel));
+        }
+        drop(table);
+        Err(match self.engine.numbers.owner(number) {
+            Some(_) => Refusal::InvalidChannelGroup(number),
+            None => Refusal::InvalidChannelNumber(number),
+        })
+    }
+}
+
+/// Posting.
+impl Group {
+    /// Checks a message, takes it, and returns its header as it travels.
+    pub(crate) fn post(&self, message: Message) -> Result<Header, PostError> {
+        match message.check() {
+            Ok(Order::Send) => self.send(message),
+            Ok(Order::Connect(address)) => self.open(message, |message| {
+                let now = self.engine.clock.now();
+                let timeouts = Arc::clone(&self.engine.timeouts);
+                let mut charge = Charge::new(Arc::clone(&self.engine.budget));
+                charge.set(message.frame_len());
+                let connection = Connection::client(message, timeouts, now);
+                let peer = Peer::new(connection, Socket::Unopened(address), charge);
+                End::Peer(Mutex::new(peer))
+            }),
+            Ok(Order::Listen(address)) => self.open(message, |message| {
+                End::Listener(Mutex::new(Listener::new(message, address)))
+            }),
+            Ok(Order::Close) => self.close(message),
+            Err(refusal) => Err(PostError::new(message, refusal)),
+        }
+    }
+
+    /// Opens a channel for a message that asks for one; the driver does the rest.
+    fn open(
+        &self,
+        mut message: Message,
+        end: impl FnOnce(Message) -> End,
+    ) -> Result<Header, PostError> {
+        if self.is_retired() {
+            return Err(PostError::new(message, Refusal::ShutdownStarted));
+        }
+        let Some(number) = self.engine.numbers.allocate(self.id) else {
+            let refusal = Refusal::TooManyChannels(self.engine.options.channels_max);
+            return Err(PostError::new(message, refusal));
+        };
+        let before = message.binary_header();
+        message.address_to(number, self.id_for(&message));
+        let header = message.binary_header();
+        let token = self.new_token(number);
+        let mut table = self.table_mut();
+        if table.retired {
+            drop(table);
+            self.engine.numbers.release(number);
+            message.address_to(before.channel, before.id);
+            message.set_status(before.status);
+            return Err(PostError::new(message, Refusal::ShutdownStarted));
+        }
+        let channel = Channel {
+            number,
+            token,
+            end: end(message),
+        };
+        table.channels.insert(number, Arc::new(channel));
+        drop(table);
+        self.look_at(token);
+        Ok(header)
+    }
+
+    fn send(&self, message: Message) -> Result<Header, PostError> {
+        let channel = match self.channel(message.channel()) {
+            Ok(channel) => channel,
+            Err(refusal) => return Err(PostError::new(message, refusal)),
+        };
+        let Some(mut peer) = channel.peer() else {
+            return self.send_to_listener(&channel, message);
+        };
+        if matches!(peer.socket, Socket::Closed) {
+            let refusal = Refusal::ChannelClosing(channel.number);
+            return Err(PostError::new(message, refusal));
+        }
+        let now = self.engine.clock.now();
+        let queued = peer.connection.queue().bytes();
+        let engine_max = queued.saturating_add(self.engine.budget.room());
+        let channel_max = self.engine.options.channel_queue_bytes_max;
+        let posted = peer
+            .connection
+            .post(message, channel_max.min(engine_max), now, || {
+                self.engine.next_message_id()
+            });
+        let header = match posted {
+            Ok(header) => header,
+            Err(error) => {
+                if matches!(error.refusal(), Refusal::QueueFull { .. }) {
+                    self.engine.counters.count(Counter::QueueFull);
+                    peer.wants_room = true;
+                    drop(peer);
+                    if engine_max < channel_max {
+                        self.call_when_room(channel.token);
+                    }
+                }
+                return Err(error);
+            }
+        };
+        peer.flush(&self.registry, channel.token, now);
+        let broke = matches!(&peer.socket, Socket::Open(open) if matches!(open.writing, Writing::Broken(_)));
+        // A bye has a timer; a socket that broke is the driver's to close.
+        let needs_driver = broke
+            || peer
+                .connection
+                .poll_timeout()
+                .is_some_and(|_| is_bye(&header));
+        drop(peer);
+        if needs_driver {
+            self.look_at(channel.token);
+        }
+        Ok(header)
+    }
+
+    fn call_when_room(&self, channel: Token) {
+        if let Some(group) = self.engine.group(self.id) {
+            let group = Arc::downgrade(&group);
+            self.engine.budget.call_when_room(group, channel);
+        }
+    }
+
+    /// A listener takes nothing but an order to close.
+    fn send_to_listener(&self, channel: &Channel, message: Message) -> Result<Header, PostError> {
+        if message.op_code() == OpCode::ByeRequest {
+            return self.close(message);
+        }
+        let refusal = Refusal::NotAllowed {
+            op_code: message.op_code(),
+            channel: channel.number,
+            why: "it is a listener: only ByeSignal and ByeRequest, which close it, make sense",
+        };
+        Err(PostError::new(message, refusal))
+    }
+
+    /// Closes a channel at once; the driver tells the application.
+    fn close(&self, message: Message) -> Result<Header, PostError> {
+        let channel = match self.channel(message.channel()) {
+            Ok(channel) => channel,
+            Err(refusal) => return Err(PostError::new(message, refusal)),
+        };
+        let refusal = if let Some(mut peer) = channel.peer() {
+            if peer.connection.is_known() {
+                let before = mem::replace(&mut peer.socket, Socket::Closed);
+                matches!(before, Socket::Closed).then_some(Refusal::ChannelClosing(channel.number))
+            } else {
+                Some(Refusal::InvalidChannelNumber(channel.number))
+            }
+        } else {
+            channel.listener().and_then(|mut listener| {
+                let before = mem::replace(&mut listener.socket, ListenerSocket::Closed);
+                matches!(before, ListenerSocket::Closed)
+                    .then_some(Refusal::ChannelClosing(channel.number))
+            })
+        };
+        if let Some(refusal) = refusal {
+            return Err(PostError::new(message, refusal));
+        }
+        let header = Header {
+            id: self.id_for(&message),
+            ..message.binary_header()
+        };
+        self.look_at(channel.token);
+        Ok(header)
+    }
+
+    fn id_for(&self, message: &Message) -> MessageId {
+        match message.id() {
+            MessageId::UNASSIGNED => self.engine.next_message_id(),
+            chosen => chosen,
+        }
+    }
+}
+
+fn is_bye(header: &Header) -> bool {
+    matches!(header.op_code, OpCode::ByeRequest | OpCode::ByeResponse)
+}

@@ -1,0 +1,197 @@
+//! The only room that names sockets: streams and listeners of both transports behind one door.
+//!
+//! This room knows no messages and no channels. What differs between systems stays in here.
+
+pub(crate) mod resolve;
+mod tcp;
+mod uds;
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr},
+    time::Duration,
+};
+
+use mio::{Interest, Registry, Token, event::Source};
+use socket2::SockRef;
+use tofu_proto::{Address, Status};
+
+use crate::options::ListenerOptions;
+
+/// A connected (or connecting) stream, non-blocking, closed hard when dropped.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(mio::net::TcpStream),
+    Uds(mio::net::UnixStream),
+}
+
+/// Runs the same expression on whichever stream it is.
+macro_rules! either {
+    ($self:expr, $stream:ident => $do:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $do,
+            Stream::Uds($stream) => $do,
+        }
+    };
+}
+
+impl Stream {
+    /// Starts to connect to a TCP address.
+    pub(crate) fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        tcp::connect(address).map(Self::Tcp)
+    }
+
+    /// Connects to a UDS path. `WouldBlock`: the listener's backlog is full, try again.
+    pub(crate) fn connect_uds(path: &str) -> io::Result<Self> {
+        uds::connect(path).map(Self::Uds)
+    }
+
+    /// Whether connecting has succeeded; `None` while it is still under way.
+    pub(crate) fn finish_connect(&self) -> io::Result<Option<()>> {
+        let Self::Tcp(stream) = self else {
+            return Ok(Some(()));
+        };
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        match stream.peer_addr() {
+            // A port of our own, where nobody listens: TCP connected the socket to itself.
+            Ok(peer) if stream.local_addr().is_ok_and(|local| local == peer) => {
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+            Ok(_) => Ok(Some(())),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.read(buffer))
+    }
+
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            [one] => either!(self, stream => stream.write(one)),
+            many => either!(self, stream => stream.write_vectored(many)),
+        }
+    }
+
+    /// Ends our direction of the stream: the peer reads to the end of what was written.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        either!(self, stream => stream.shutdown(Shutdown::Write))
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        either!(self, stream => stream.register(to, token, interest))
+    }
+
+    fn reregister(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        either!(self, stream => stream.reregister(to, token, interest))
+    }
+
+    fn deregister(&mut self, from: &Registry) -> io::Result<()> {
+        either!(self, stream => stream.deregister(from))
+    }
+}
+
+/// A socket that listens. Dropping it closes it, and removes its file if it has one.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(mio::net::TcpListener),
+    Uds(uds::Listener),
+}
+
+impl Listener {
+    /// Listens on a TCP address; `None` is every interface, v6 and v4.
+    pub(crate) fn bind_tcp(
+        ip: Option<IpAddr>,
+        port: u16,
+        options: &ListenerOptions,
+    ) -> io::Result<Self> {
+        tcp::listen(ip, port, options).map(Self::Tcp)
+    }
+
+    /// Listens on a UDS path.
+    pub(crate) fn bind_uds(path: &str, options: &ListenerOptions) -> io::Result<Self> {
+        uds::listen(path, options).map(Self::Uds)
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                tcp::prepare(SockRef::from(&stream))?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Uds(listener) => listener.accept().map(Stream::Uds),
+        }
+    }
+
+    /// The address really bound: `asked`, with the real port.
+    pub(crate) fn address(&self, asked: &Address) -> Address {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .ok()
+                .and_then(|real| Address::tcp(real.ip().to_string(), real.port()).ok())
+                .unwrap_or_else(|| asked.clone()),
+            Self::Uds(_) => asked.clone(),
+        }
+    }
+}
+
+impl Source for Listener {
+    fn register(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.register(to, token, interest),
+            Self::Uds(listener) => listener.socket().register(to, token, interest),
+        }
+    }
+
+    fn reregister(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.reregister(to, token, interest),
+            Self::Uds(listener) => listener.socket().reregister(to, token, interest),
+        }
+    }
+
+    fn deregister(&mut self, from: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.deregister(from),
+            Self::Uds(listener) => listener.socket().deregister(from),
+        }
+    }
+}
+
+/// The socket is closed with a reset, which frees its port and memory at once: the bye exchange is
+/// what makes a close graceful (PROTOCOL.md section 3).
+fn close_hard(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))
+}
+
+/// Whether the process or the system has no descriptor (or no memory for one) left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // The same numbers on Linux, macOS and BSD: ENOMEM, ENFILE, EMFILE; ENOBUFS differs.
+    let no_buffers = if cfg!(any(target_os = "linux", target_os = "android")) {
+        105
+    } else {
+        55
+    };
+    matches!(error.raw_os_error(), Some(code) if [12, 23, 24, no_buffers].contains(&code))
+}
+
+/// The status that says best what went wrong; `otherwise` when none does.
+pub(crate) fn status_of(error: &io::Error, otherwise: Status) -> Status {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Status::CONNECT_REFUSED,
+        io::ErrorKind::TimedOut => Status::CONNECT_TIMEOUT,
+        io::ErrorKind::AddrInUse => Status::ADDRESS_IN_USE,
+        io::ErrorKind::AddrNotAvailable => Status::ADDRESS_NOT_AVAILABLE,
+        io::ErrorKind::PermissionDenied => Status::PERMISSION_DENIED,
+        io::ErrorKind::NotFound => Status::UDS_PATH_NOT_FOUND,
+        _ if is_out_of_descriptors(error) => Status::TOO_MANY_OPEN_FILES,
+        _ => otherwise,
+    }
+}

@@ -1,0 +1,80 @@
+//! TCP sockets and their options.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::close_hard;
+use crate::options::ListenerOptions;
+
+/// What every connected TCP socket gets: no Nagle, so that a small message leaves at once, and a
+/// hard close.
+pub(super) fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    close_hard(socket)
+}
+
+pub(super) fn connect(address: SocketAddr) -> io::Result<mio::net::TcpStream> {
+    let socket = socket(address)?;
+    prepare(SockRef::from(&socket))?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if is_under_way(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(mio::net::TcpStream::from_std(socket.into()))
+}
+
+pub(super) fn listen(
+    ip: Option<IpAddr>,
+    port: u16,
+    options: &ListenerOptions,
+) -> io::Result<mio::net::TcpListener> {
+    let Some(ip) = ip else {
+        // Every interface: one socket for v6 and v4, or v4 alone where there is no v6.
+        let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        return match listen(Some(everywhere), port, options) {
+            Err(error) if is_without_v6(&error) => {
+                listen(Some(Ipv4Addr::UNSPECIFIED.into()), port, options)
+            }
+            listening => listening,
+        };
+    };
+    let address = SocketAddr::new(ip, port);
+    let socket = socket(address)?;
+    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of an earlier process in TIME_WAIT do not keep the port; a listener does.
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+/// A socket of the address's family, non-blocking and close-on-exec.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    // EINPROGRESS on Linux, and on macOS and BSD.
+    error.kind() == io::ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(115 | 36))
+}
+
+fn is_without_v6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT on Linux, and on macOS and BSD.
+    error.kind() == io::ErrorKind::AddrNotAvailable || matches!(error.raw_os_error(), Some(97 | 47))
+}

@@ -1,0 +1,317 @@
+//! Unix domain sockets, and the claim on their paths.
+//!
+//! A socket file outlives a crashed process, so a path that exists may be dead. Whoever starts on a
+//! path first takes a lock file next to it; only under that lock is a dead file told from a live one
+//! and removed. So of two starters one wins, and nobody's live socket is stolen. The lock file is
+//! removed when the path is bound; it is only there while somebody starts.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            net::{UnixListener as StdListener, UnixStream as StdStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use mio::net::{UnixListener, UnixStream};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::{close_hard, is_out_of_descriptors};
+use crate::options::ListenerOptions;
+
+/// A listening socket with its file. The file goes first, so that no other starter ever finds it
+/// dead and takes it for a stale one while it is being removed.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    _file: Option<SocketFile>,
+    socket: UnixListener,
+}
+
+impl Listener {
+    pub(super) fn socket(&mut self) -> &mut UnixListener {
+        &mut self.socket
+    }
+
+    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.socket.accept()?;
+        close_hard(SockRef::from(&stream))?;
+        Ok(stream)
+    }
+}
+
+pub(super) fn connect(path: &str) -> io::Result<UnixStream> {
+    let socket = socket()?;
+    close_hard(SockRef::from(&socket))?;
+    socket.connect(&address(path)?)?;
+    Ok(UnixStream::from_std(StdStream::from(OwnedFd::from(socket))))
+}
+
+pub(super) fn listen(path: &str, options: &ListenerOptions) -> io::Result<Listener> {
+    let socket = socket()?;
+    if path.starts_with('@') {
+        socket.bind(&address(path)?)?;
+        return start(socket, None, options);
+    }
+    // Held until the socket listens: before that, it looks as dead as a stale one.
+    let _lock = StartLock::take(Path::new(path))?;
+    remove_stale(path)?;
+    socket.bind(&address(path)?)?;
+    let file = SocketFile::of(Path::new(path))?;
+    // Nobody can connect yet: that is the time to say who may.
+    file.set_access(options)?;
+    start(socket, Some(file), options)
+}
+
+fn start(
+    socket: Socket,
+    file: Option<SocketFile>,
+    options: &ListenerOptions,
+) -> io::Result<Listener> {
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(Listener {
+        _file: file,
+        socket: UnixListener::from_std(StdListener::from(OwnedFd::from(socket))),
+    })
+}
+
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// `@name` is a name in Linux's abstract namespace, which has no file.
+fn address(path: &str) -> io::Result<SockAddr> {
+    match path.strip_prefix('@') {
+        Some(_) if !cfg!(any(target_os = "linux", target_os = "android")) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "abstract socket names exist only on Linux",
+        )),
+        Some(name) => SockAddr::unix(format!("\0{name}")),
+        None => SockAddr::unix(path),
+    }
+}
+
+/// Removes a socket file behind which nobody listens. Whatever else is there stays untouched.
+fn remove_stale(path: &str) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    match connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        Err(error) if is_out_of_descriptors(&error) => Err(error),
+        // It answers, or its backlog is full, or it is a socket of another kind.
+        Ok(_) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The file of a socket that this process bound.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(&fs::symlink_metadata(path)?),
+        })
+    }
+
+    fn set_access(&self, options: &ListenerOptions) -> io::Result<()> {
+        if options.uds_uid.is_some() || options.uds_gid.is_some() {
+            std::os::unix::fs::lchown(&self.path, options.uds_uid, options.uds_gid)?;
+        }
+        if let Some(mode) = options.uds_mode {
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the file, if it is still the one that was bound and not somebody else's in its place.
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| identity(&metadata) == self.identity);
+        if ours {
+            // Nobody is left to tell if that fails.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The right to start on a path; dropping it gives the right back.
+#[derive(Debug)]
+struct StartLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl StartLock {
+    /// Takes the lock, or says `AddrInUse` because another one starts there right now.
+    fn take(socket_path: &Path) -> io::Result<Self> {
+        let mut path = socket_path.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Another starter may have finished, and removed the file, before we locked it: then
+            // this lock is on a file that nobody else will ever see.
+            let is_current = fs::symlink_metadata(&path).is_ok_and(|now| {
+                file.metadata()
+                    .is_ok_and(|ours| identity(&now) == identity(&ours))
+            });
+            if is_current {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for StartLock {
+    fn drop(&mut self) {
+        // Removed before it is unlocked, see `take`.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> ListenerOptions {
+        crate::Options::default().listener
+    }
+
+    fn temporary_path() -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock").to_str().unwrap().to_owned();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_live_socket_is_not_stolen() {
+        let (dir, path) = temporary_path();
+        let first = listen(&path, &options()).unwrap();
+        let second = listen(&path, &options()).expect_err("taken");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        assert!(connect(&path).is_ok());
+        drop(first);
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "no file is left behind"
+        );
+    }
+
+    #[test]
+    fn a_full_backlog_is_not_taken_for_a_dead_socket() {
+        let (_dir, path) = temporary_path();
+        let mut small = options();
+        small.backlog = 1;
+        let _first = listen(&path, &small).unwrap();
+        let waiting: Vec<_> = std::iter::repeat_with(|| connect(&path)).take(4).collect();
+        assert!(waiting.iter().any(Result::is_err), "the backlog is full");
+        let second = listen(&path, &options()).expect_err("taken");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_a_foreign_one_is_not_removed() {
+        let (_dir, path) = temporary_path();
+        drop(StdListener::bind(&path).unwrap());
+        let listener = listen(&path, &options()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let other = StdListener::bind(&path).unwrap();
+        drop(listener);
+        assert!(
+            fs::symlink_metadata(&path).is_ok(),
+            "the file is another socket's"
+        );
+        drop(other);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_not_touched() {
+        let (dir, path) = temporary_path();
+        fs::write(&path, "precious").unwrap();
+        let link = dir.path().join("link").to_str().unwrap().to_owned();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for taken in [&path, &link] {
+            let error = listen(taken, &options()).expect_err("a file is there");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn mode_is_set_before_anyone_can_connect() {
+        let (_dir, path) = temporary_path();
+        let mut private = options();
+        private.uds_mode = Some(0o600);
+        let _listener = listen(&path, &private).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_lock_that_a_crash_left_behind_is_no_obstacle() {
+        let (dir, path) = temporary_path();
+        fs::write(format!("{path}.lock"), "").unwrap();
+        let listener = listen(&path, &options()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        drop(listener);
+    }
+
+    #[test]
+    fn of_many_starters_on_a_stale_path_one_wins() {
+        let (_dir, path) = temporary_path();
+        for _ in 0..50 {
+            drop(StdListener::bind(&path).unwrap());
+            let start = std::sync::Barrier::new(4);
+            let winners: Vec<_> = std::thread::scope(|scope| {
+                let starters: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            listen(&path, &options())
+                        })
+                    })
+                    .collect();
+                starters.into_iter().map(|s| s.join().unwrap()).collect()
+            });
+            assert_eq!(winners.iter().filter(|w| w.is_ok()).count(), 1);
+            for loser in winners.iter().filter_map(|w| w.as_ref().err()) {
+                assert_eq!(loser.kind(), io::ErrorKind::AddrInUse);
+            }
+        }
+    }
+}

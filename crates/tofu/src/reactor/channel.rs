@@ -1,0 +1,229 @@
+//! One open channel: a listener, or a peer with its connection and socket.
+//!
+//! A channel is shared between its group's driver and the threads that post to it, each locking it
+//! for as long as it takes to queue a message or to read or write a socket that never blocks.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use mio::{Interest, Registry, Token, event::Source};
+use tofu_proto::{Address, ChannelNumber, Connection, Instant, Message, MessageId, Status};
+
+use super::timers::Noted;
+use crate::{
+    budget::Charge,
+    event::Reason,
+    net::{self, Stream},
+};
+
+/// Slices handed to one vectored write.
+const SLICES_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) number: ChannelNumber,
+    pub(crate) token: Token,
+    pub(crate) end: End,
+}
+
+/// What is at this end of the channel.
+#[derive(Debug)]
+pub(crate) enum End {
+    Listener(Mutex<Listener>),
+    Peer(Mutex<Peer>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The WelcomeRequest, until it is answered.
+    pub(crate) welcome: Option<Message>,
+    pub(crate) opened_by: MessageId,
+    pub(crate) address: Address,
+    pub(crate) socket: ListenerSocket,
+    pub(crate) noted: Noted,
+}
+
+#[derive(Debug)]
+pub(crate) enum ListenerSocket {
+    /// The driver has not begun, or its host name is being looked up.
+    Unopened,
+    Open {
+        socket: net::Listener,
+        /// Out of descriptors: accepting goes on then.
+        paused_until: Option<Instant>,
+    },
+    /// Closed by the application; the driver has yet to say so.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) connection: Connection,
+    pub(crate) socket: Socket,
+    /// A post was refused for want of room: say when there is some.
+    pub(crate) wants_room: bool,
+    pub(crate) charge: Charge,
+    pub(crate) noted: Noted,
+}
+
+/// A peer's socket, from the address to the end.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// The driver has not begun, or the host name is being looked up.
+    Unopened(Address),
+    /// A UDS listener's backlog was full: try again.
+    Retrying {
+        address: Address,
+        at: Instant,
+    },
+    Connecting {
+        stream: Stream,
+        /// The addresses to try after this one.
+        left: VecDeque<SocketAddr>,
+        /// Until when this one may take.
+        until: Instant,
+    },
+    Open(OpenSocket),
+    /// Closed by the application; the driver has yet to say so.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenSocket {
+    pub(crate) stream: Stream,
+    pub(crate) writing: Writing,
+}
+
+/// What the socket lets us write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// Anything.
+    Ready,
+    /// Nothing until the poller says so.
+    Blocked,
+    /// Nothing more: we ended our direction.
+    Ended,
+    /// Nothing ever again. What the peer sent before may still be read.
+    Broken(Reason),
+}
+
+impl Channel {
+    pub(crate) fn peer(&self) -> Option<MutexGuard<'_, Peer>> {
+        match &self.end {
+            End::Peer(peer) => Some(peer.lock().unwrap_or_else(PoisonError::into_inner)),
+            End::Listener(_) => None,
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<MutexGuard<'_, Listener>> {
+        match &self.end {
+            End::Listener(listener) => {
+                Some(listener.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            End::Peer(_) => None,
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) fn new(welcome: Message, address: Address) -> Self {
+        Self {
+            opened_by: welcome.id(),
+            welcome: Some(welcome),
+            address,
+            socket: ListenerSocket::Unopened,
+            noted: Noted::default(),
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(connection: Connection, socket: Socket, charge: Charge) -> Self {
+        Self {
+            connection,
+            socket,
+            wants_room: false,
+            charge,
+            noted: Noted::default(),
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self, registry: &Registry, token: Token, now: Instant) {
+        let Socket::Open(open) = &mut self.socket else {
+            return self.charge.set(self.connection.queue().bytes());
+        };
+        while open.writing == Writing::Ready && !self.connection.queue().is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let mut count = 0;
+            for (slot, slice) in slices.iter_mut().zip(self.connection.queue().slices()) {
+                *slot = IoSlice::new(slice);
+                count += 1;
+            }
+            match open.stream.write(&slices[..count]) {
+                Ok(written) => self.connection.handle_sent(written, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.connection.handle_blocked();
+                    open.wait_for(registry, token, Writing::Blocked);
+                }
+                Err(error) => {
+                    let reason = Reason::with_error(Status::PEER_DISCONNECTED, &error);
+                    open.writing = Writing::Broken(reason);
+                }
+            }
+        }
+        self.charge.set(self.connection.queue().bytes());
+    }
+
+    /// The poller says that the socket takes bytes again.
+    pub(crate) fn handle_writable(&mut self, registry: &Registry, token: Token, now: Instant) {
+        if let Socket::Open(open) = &mut self.socket
+            && open.writing == Writing::Blocked
+        {
+            open.writing = Writing::Ready;
+            self.flush(registry, token, now);
+            if let Socket::Open(open) = &mut self.socket
+                && open.writing == Writing::Ready
+            {
+                // Else a UDS peer's every read would wake us.
+                open.wait_for(registry, token, Writing::Ready);
+            }
+        }
+    }
+}
+
+impl OpenSocket {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            writing: Writing::Ready,
+        }
+    }
+
+    /// Asks the poller for what is needed in the new condition.
+    pub(crate) fn wait_for(&mut self, registry: &Registry, token: Token, writing: Writing) {
+        let interest = if writing == Writing::Blocked {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        self.writing = match self.stream.reregister(registry, token, interest) {
+            Ok(()) => writing,
+            Err(error) => Writing::Broken(Reason::with_error(Status::PROCESSING_FAILED, &error)),
+        };
+    }
+
+    /// Ends our direction of the stream, once.
+    pub(crate) fn end_writing(&mut self) {
+        if matches!(self.writing, Writing::Ready | Writing::Blocked) {
+            // A stream that is broken already is told by the next read.
+            let _ = self.stream.shutdown_write();
+            self.writing = Writing::Ended;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A group's reactor: everything that only the driver touches.
+//!
+//! A turn goes: look at what was left for the driver, wait for the sockets, see to those that are
+//! ready. The same turn serves a caller in `recv`, the keeper, and a group on its way out. It never
+//! blocks but in the poller, and what it does for one channel in one turn is bounded, so that a busy
+//! channel does not starve the others.
+//!
+//! The rooms: [`open`] connects and listens, [`accept`] takes connections, [`receive`] reads and
+//! delivers, [`close`] ends channels and whole groups, [`channel`] writes, [`timers`] keeps the time,
+//! [`seat`] decides who drives.
+
+mod accept;
+pub(crate) mod channel;
+pub(crate) mod close;
+mod open;
+mod receive;
+pub(crate) mod seat;
+pub(crate) mod timers;
+
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use mio::{Events, Poll, Token};
+use tofu_proto::{Instant, Message};
+
+use self::{
+    channel::{Channel, End},
+    close::Mode,
+    seat::Driver,
+    timers::{Noted, Timers},
+};
+use crate::{
+    event::{Event, Inbox, Reason},
+    group::Group,
+};
+
+/// The token of the group's waker.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+/// The token under which the group's own deadline is noted.
+const GROUP: Token = Token(usize::MAX - 1);
+/// Readiness events taken from the poller at once.
+const EVENTS_MAX: usize = 256;
+/// Turns that the keeper makes for one group before it sees to the next.
+const KEEPER_TURNS_MAX: usize = 8;
+/// The scratch buffer: bytes read at once.
+const SCRATCH_LEN: usize = 64 * 1024;
+
+/// What others leave for the driver.
+#[derive(Debug)]
+pub(crate) enum Attention {
+    /// Something changed on this channel: it is new, or says bye, or its socket broke.
+    Look(Token),
+    /// A host name was looked up for this channel.
+    Resolved(Token, io::Result<Vec<SocketAddr>>),
+    /// Tell the application.
+    Notify(Option<Message>),
+    /// Close all channels this way.
+    Retire(Mode),
+}
+
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    poll: Poll,
+    events: Events,
+    scratch: Box<[u8]>,
+    inbox: Inbox,
+    timers: Timers,
+    mode: Mode,
+    mode_noted: Noted,
+    /// Channels that were not read, or accepted from, to the end.
+    unfinished: Vec<Token>,
+    /// Channels that are not read because the pool is empty, first starved first.
+    starved: VecDeque<Token>,
+    now: Instant,
+}
+
+impl Reactor {
+    pub(crate) fn new(poll: Poll) -> Self {
+        Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            inbox: Inbox::default(),
+            timers: Timers::default(),
+            mode: Mode::Serving,
+            mode_noted: Noted::default(),
+            unfinished: Vec::new(),
+            starved: VecDeque::new(),
+            now: Instant::ORIGIN,
+        }
+    }
+
+    /// One turn: waits at most `patience` (`None`: as long as it takes) for something to happen, and
+    /// sees to it. It does not wait when there is something for the application already.
+    pub(crate) fn turn(
+        driver: &mut Driver<'_, Self>,
+        group: &Arc<Group>,
+        patience: Option<Duration>,
+    ) -> io::Result<()> {
+        driver.look_around(group);
+        if !driver.inbox.is_empty() {
+            return Ok(());
+        }
+        let patience = driver.patience(group, patience);
+        if patience.is_some_and(|patience| patience.is_zero()) {
+            driver.wait(patience)?;
+        } else {
+            match driver.sleep(|reactor| reactor.wait(patience)) {
+                Some(waited) => waited?,
+                None => driver.wait(Some(Duration::ZERO))?,
+            }
+        }
+        driver.dispatch(group);
+        Ok(())
+    }
+
+    /// The keeper's turns: sees to everything that is ready, without waiting, and to nothing twice.
+    /// `true` says that there is more to do at once.
+    pub(crate) fn keep(&mut self, group: &Arc<Group>) -> io::Result<bool> {
+        for _ in 0..KEEPER_TURNS_MAX {
+            self.look_around(group);
+            self.wait(Some(Duration::ZERO))?;
+            let was_quiet = self.events.is_empty();
+            self.dispatch(group);
+            if was_quiet && !self.is_busy(group) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the driver has something to do at once.
+    pub(crate) fn is_busy(&self, group: &Group) -> bool {
+        !self.unfinished.is_empty() || (!self.starved.is_empty() && !group.engine.pool.is_empty())
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// What waits for the application.
+    pub(crate) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// All that can be done without asking the poller.
+    fn look_around(&mut self, group: &Arc<Group>) {
+        self.now = group.engine.clock.now();
+        for attention in group.take_attention() {
+            self.attend(group, attention);
+        }
+        self.expire(group);
+        self.feed_starved(group);
+        for token in std::mem::take(&mut self.unfinished) {
+            self.ready(group, token, true, true);
+        }
+    }
+
+    fn attend(&mut self, group: &Arc<Group>, attention: Attention) {
+        match attention {
+            Attention::Look(token) => self.look(group, token),
+            Attention::Resolved(token, found) => self.resolved(group, token, found),
+            Attention::Notify(message) => {
+                if self.mode.is_listening() {
+                    self.inbox.push(Event::Notified(message));
+                }
+            }
+            Attention::Retire(mode) => self.retire(group, mode),
+        }
+    }
+
+    fn expire(&mut self, group: &Arc<Group>) {
+        while let Some((due, token)) = self.timers.pop_due(self.now) {
+            if token == GROUP {
+                self.mode_noted.clear(due);
+                self.end_of_patience(group);
+                continue;
+            }
+            let Some(channel) = group.channel_at(token) else {
+                continue;
+            };
+            if let Some(mut peer) = channel.peer() {
+                peer.noted.clear(due);
+            } else if let Some(mut listener) = channel.listener() {
+                listener.noted.clear(due);
+            }
+            self.look(group, token);
+        }
+    }
+
+    /// How long the poller may wait.
+    fn patience(&self, group: &Group, patience: Option<Duration>) -> Option<Duration> {
+        if self.is_busy(group) {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.timers.next().map(|due| due.since(self.now));
+        match (patience, timer) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn wait(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, patience) {
+            // A signal was handled: nothing is ready.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            waited => waited,
+        }
+    }
+
+    fn dispatch(&mut self, group: &Arc<Group>) {
+        self.now = group.engine.clock.now();
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            if event.token() != WAKER {
+                let ends = event.is_read_closed() || event.is_error();
+                self.ready(group, event.token(), event.is_writable(), ends);
+            }
+        }
+        self.events = events;
+    }
+
+    /// Sees to a channel whose socket is ready. `ends` says that the stream's end may be in sight, so
+    /// that a short read is not the last one.
+    fn ready(&mut self, group: &Arc<Group>, token: Token, writable: bool, ends: bool) {
+        let Some(channel) = group.channel_at(token) else {
+            return;
+        };
+        match &channel.end {
+            End::Listener(_) => self.accept(group, &channel),
+            End::Peer(_) => self.peer_ready(group, &channel, writable, ends),
+        }
+    }
+
+    /// Sees to a channel on which something changed but its socket.
+    fn look(&mut self, group: &Arc<Group>, token: Token) {
+        let Some(channel) = group.channel_at(token) else {
+            return;
+        };
+        match &channel.end {
+            End::Listener(_) => self.look_at_listener(group, &channel),
+            End::Peer(_) => self.look_at_peer(group, &channel),
+        }
+    }
+
+    /// Ends a channel: the last thing that anyone hears of it.
+    fn end(&mut self, group: &Group, channel: &Channel, reason: Reason) {
+        match &channel.end {
+            End::Listener(_) => self.end_listener(group, channel, reason),
+            End::Peer(_) => self.end_peer(group, channel, reason),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Opening: name to addresses, addresses to a socket, one after the other until one connects.
+
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use mio::{Interest, event::Source};
+use tofu_proto::{Address, DEFAULT_HOST, Instant, Message, OpCode, Origin, Status};
+
+use super::{
+    Attention, Reactor,
+    channel::{Channel, Listener, ListenerSocket, OpenSocket, Peer, Socket},
+};
+use crate::{
+    event::{Event, Reason},
+    group::Group,
+    net::{self, Stream},
+};
+
+/// How long to wait before a UDS listener with a full backlog is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+impl Reactor {
+    /// Begins to open a peer's channel.
+    pub(super) fn open_peer(
+        &mut self,
+        group: &Arc<Group>,
+        channel: &Channel,
+        peer: &mut Peer,
+        address: &Address,
+    ) -> Result<(), Reason> {
+        match address.path() {
+            Some(path) => self.connect_uds(group, channel, peer, path, address),
+            None => {
+                let host = match address.host() {
+                    Some("") | None => DEFAULT_HOST,
+                    Some(host) => host,
+                };
+                match addresses(group, channel, host, address.port()) {
+                    Some(found) => self.connect_next(group, channel, peer, found),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The addresses of a channel's host are known, or never will be.
+    pub(super) fn resolved(
+        &mut self,
+        group: &Arc<Group>,
+        token: mio::Token,
+        found: io::Result<Vec<SocketAddr>>,
+    ) {
+        let Some(channel) = group.channel_at(token) else {
+            return;
+        };
+        let found = match found {
+            Ok(found) if !found.is_empty() => Ok(VecDeque::from(found)),
+            Ok(_) => Err(Reason::from(Status::NAME_NOT_RESOLVED)),
+            Err(error) => Err(Reason::with_error(Status::NAME_NOT_RESOLVED, &error)),
+        };
+        let outcome = if let Some(mut peer) = channel.peer() {
+            if !matches!(peer.socket, Socket::Unopened(_)) {
+                return;
+            }
+            found.and_then(|found| self.connect_next(group, &channel, &mut peer, found))
+        } else if let Some(mut listener) = channel.listener() {
+            if !matches!(listener.socket, ListenerSocket::Unopened) {
+                return;
+            }
+            found.and_then(|found| {
+                let first = found[0];
+                let bound = net::Listener::bind_tcp(
+                    Some(first.ip()),
+                    first.port(),
+                    &group.engine.options.listener,
+                );
+                self.listen(group, &channel, &mut listener, bound)
+            })
+        } else {
+            Ok(())
+        };
+        if let Err(reason) = outcome {
+            self.end(group, &channel, reason);
+        }
+    }
+
+    /// Tries the next addresses, until one is on its way or none is left.
+    pub(super) fn connect_next(
+        &mut self,
+        group: &Group,
+        channel: &Channel,
+        peer: &mut Peer,
+        mut left: VecDeque<SocketAddr>,
+    ) -> Result<(), Reason> {
+        let mut reason = Reason::from(Status::CONNECT_FAILED);
+        while let Some(address) = left.pop_front() {
+            let started = Stream::connect_tcp(address).and_then(|mut stream| {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                stream.register(&group.registry, channel.token, both)?;
+                Ok(stream)
+            });
+            match started {
+                Ok(stream) => {
+                    let until = self.share_of_time(peer, left.len());
+                    self.timers.note(channel.token, &mut peer.noted, until);
+                    peer.socket = Socket::Connecting {
+                        stream,
+                        left,
+                        until,
+                    };
+                    return Ok(());
+                }
+                Err(error) => {
+                    let status = net::status_of(&error, Status::CONNECT_FAILED);
+                    reason = Reason::with_error(status, &error);
+                }
+            }
+        }
+        Err(reason)
+    }
+
+    /// Each address that is left gets an equal share of the time that is left, so that one which
+    /// never answers does not use up that of the others.
+    fn share_of_time(&self, peer: &Peer, others: usize) -> Instant {
+        let left = peer
+            .connection
+            .poll_timeout()
+            .map_or(Duration::ZERO, |due| due.since(self.now));
+        let shares = u32::try_from(others + 1).unwrap_or(u32::MAX);
+        self.now + left / shares
+    }
+
+    /// Sees to a socket that may have connected, or failed to, or run out of time.
+    pub(super) fn check_connecting(
+        &mut self,
+        group: &Group,
+        channel: &Channel,
+        peer: &mut Peer,
+    ) -> Result<(), Reason> {
+        let Socket::Connecting {
+            stream,
+            left,
+            until,
+        } = &mut peer.socket
+        else {
+            return Ok(());
+        };
+        let reason = match stream.finish_connect() {
+            Ok(Some(())) => return self.connected(group, channel, peer),
+            Ok(None) if self.now < *until => return Ok(()),
+            Ok(None) => Status::CONNECT_TIMEOUT.into(),
+            Err(error) => {
+                let status = net::status_of(&error, Status::CONNECT_FAILED);
+                Reason::with_error(status, &error)
+            }
+        };
+        let left = std::mem::take(left);
+        if left.is_empty() {
+            return Err(reason);
+        }
+        // Closing the socket takes it out of the poller as well.
+        self.connect_next(group, channel, peer, left)
+    }
+
+    fn connected(
+        &mut self,
+        group: &Group,
+        channel: &Channel,
+        peer: &mut Peer,
+    ) -> Result<(), Reason> {
+        let socket = std::mem::replace(&mut peer.socket, Socket::Closed);
+        if let Socket::Connecting { stream, .. } = socket {
+            let mut open = OpenSocket::new(stream);
+            open.wait_for(&group.registry, channel.token, open.writing);
+            peer.socket = Socket::Open(open);
+            peer.connection.handle_connected(self.now);
+        }
+        self.service(group, channel, peer)
+    }
+
+    pub(super) fn connect_uds(
+        &mut self,
+        group: &Group,
+        channel: &Channel,
+        peer: &mut Peer,
+        path: &str,
+        address: &Address,
+    ) -> Result<(), Reason> {
+        let connected = Stream::connect_uds(path).and_then(|mut stream| {
+            stream.register(&group.registry, channel.token, Interest::READABLE)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => {
+                peer.socket = Socket::Open(OpenSocket::new(stream));
+                peer.connection.handle_connected(self.now);
+                self.service(group, channel, peer)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let at = self.now + RETRY;
+                self.timers.note(channel.token, &mut peer.noted, at);
+                peer.socket = Socket::Retrying {
+                    address: address.clone(),
+                    at,
+                };
+                self.service(group, channel, peer)
+            }
+            Err(error) => {
+                let status = net::status_of(&error, Status::CONNECT_FAILED);
+                Err(Reason::with_error(status, &error))
+            }
+        }
+    }
+
+    /// Begins to listen.
+    pub(super) fn open_listener(
+        &mut self,
+        group: &Arc<Group>,
+        channel: &Channel,
+        listener: &mut Listener,
+    ) -> Result<(), Reason> {
+        let options = &group.engine.options.listener;
+        let address = listener.address.clone();
+        let bound = match (address.path(), address.host()) {
+            (Some(path), _) => net::Listener::bind_uds(path, options),
+            (None, None | Some("")) => net::Listener::bind_tcp(None, address.port(), options),
+            (None, Some(host)) => match addresses(group, channel, host, address.port()) {
+                None => return Ok(()),
+                Some(found) => {
+                    net::Listener::bind_tcp(Some(found[0].ip()), address.port(), options)
+                }
+            },
+        };
+        self.listen(group, channel, listener, bound)
+    }
+
+    fn listen(
+        &mut self,
+        group: &Group,
+        channel: &Channel,
+        listener: &mut Listener,
+        bound: io::Result<net::Listener>,
+    ) -> Result<(), Reason> {
+        let failed = |error: &io::Error| {
+            Reason::with_error(net::status_of(error, Status::LISTEN_FAILED), error)
+        };
+        let mut socket = bound.map_err(|error| failed(&error))?;
+        socket
+            .register(&group.registry, channel.token, Interest::READABLE)
+            .map_err(|error| failed(&error))?;
+        let address = socket.address(&listener.address);
+        let mut response = Message::new(OpCode::WelcomeResponse, channel.number)
+            .with_id(listener.opened_by)
+            .with_header(tofu_proto::LISTEN_ON, address.to_string());
+        response.set_origin(Origin::Engine);
+        listener.welcome = None;
+        listener.address = address.clone();
+        listener.socket = ListenerSocket::Open {
+            socket,
+            paused_until: None,
+        };
+        self.inbox.push(Event::Listening { address, response });
+        Ok(())
+    }
+}
+
+/// The addresses of a literal at once; those of a name later, by [`Attention::Resolved`].
+fn addresses(
+    group: &Arc<Group>,
+    channel: &Channel,
+    host: &str,
+    port: u16,
+) -> Option<VecDeque<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Some(VecDeque::from([SocketAddr::new(ip, port)]));
+    }
+    let (weak, token) = (Arc::downgrade(group), channel.token);
+    let answer = move |found| {
+        if let Some(group) = weak.upgrade() {
+            group.attend(Attention::Resolved(token, found));
+        }
+    };
+    group.engine.resolver.resolve(host, port, Box::new(answer));
+    None
+}

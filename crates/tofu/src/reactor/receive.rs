@@ -1,0 +1,238 @@
+//! Reading and delivering: from a socket that is ready to events in the inbox.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tofu_proto::{Message, OpCode, Received, Status};
+
+use super::{
+    Reactor,
+    channel::{Channel, Peer, Socket, Writing},
+    close::Mode,
+};
+use crate::{event::Event, event::Reason, group::Group, metrics::Counter};
+
+/// Reads from one socket in one turn.
+const READS_MAX: usize = 4;
+
+/// Where reading a channel has come to.
+enum Read {
+    /// The socket has nothing more for now.
+    Dry,
+    /// It may have more, but others want their turn.
+    Unfinished,
+    /// There is no message to put the next one into.
+    Starved,
+    /// The channel is over.
+    Over(Reason),
+}
+
+impl Reactor {
+    /// Sees to a peer whose socket is ready.
+    pub(super) fn peer_ready(
+        &mut self,
+        group: &Arc<Group>,
+        channel: &Channel,
+        writable: bool,
+        ends: bool,
+    ) {
+        let Some(mut peer) = channel.peer() else {
+            return;
+        };
+        if matches!(peer.socket, Socket::Connecting { .. }) {
+            let checked = self.check_connecting(group, channel, &mut peer);
+            drop(peer);
+            if let Err(reason) = checked {
+                self.end(group, channel, reason);
+            }
+            return;
+        }
+        if writable {
+            peer.handle_writable(&group.registry, channel.token, self.now);
+        }
+        let over = self.read(group, channel, &mut peer, ends);
+        self.after(group, channel, peer, over);
+    }
+
+    /// Sees to a peer on which something changed but its socket: it is new, a bye was posted, a
+    /// timer is due, the application closed it, or its socket broke while it wrote.
+    pub(super) fn look_at_peer(&mut self, group: &Arc<Group>, channel: &Channel) {
+        let Some(mut peer) = channel.peer() else {
+            return;
+        };
+        let over = match &peer.socket {
+            Socket::Unopened(address) => {
+                let address = address.clone();
+                match peer.connection.handle_timeout(self.now) {
+                    Some(status) => Err(status.into()),
+                    None => self.open_peer(group, channel, &mut peer, &address),
+                }
+            }
+            Socket::Retrying { address, at } if *at <= self.now => {
+                let address = address.clone();
+                let path = address.path().unwrap_or_default();
+                self.connect_uds(group, channel, &mut peer, path, &address)
+            }
+            Socket::Connecting { .. } => self.check_connecting(group, channel, &mut peer),
+            Socket::Open(open) if matches!(open.writing, Writing::Broken(_)) => {
+                self.read(group, channel, &mut peer, true)
+            }
+            Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
+            Socket::Closed => Err(Status::CHANNEL_CLOSED.into()),
+        };
+        self.after(group, channel, peer, over);
+    }
+
+    /// Feeds the channels that starved, in their order, as far as the pool goes.
+    pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
+        if self.starved.is_empty() {
+            return;
+        }
+        while !group.engine.pool.is_empty() {
+            let Some(token) = self.starved.pop_front() else {
+                // What is left is for the next group.
+                return group.engine.pool.call_next();
+            };
+            let Some(channel) = group.channel_at(token) else {
+                continue;
+            };
+            let Some(mut peer) = channel.peer() else {
+                continue;
+            };
+            peer.connection.resume(self.now);
+            let over = match self.deliver(group, &mut peer, &[]) {
+                Read::Over(reason) => Err(reason),
+                Read::Starved => {
+                    peer.connection.hold();
+                    self.starved.push_front(token);
+                    Ok(())
+                }
+                // What its socket said while it was not read is not said again.
+                Read::Dry | Read::Unfinished => self.read(group, &channel, &mut peer, true),
+            };
+            self.after(group, &channel, peer, over);
+        }
+        if !self.starved.is_empty() {
+            group.engine.pool.line_up(Arc::downgrade(group));
+        }
+    }
+
+    /// Reads what the socket has, up to a bound, and delivers it.
+    fn read(
+        &mut self,
+        group: &Arc<Group>,
+        channel: &Channel,
+        peer: &mut Peer,
+        ends: bool,
+    ) -> Result<(), Reason> {
+        if peer.connection.is_held() {
+            return Ok(());
+        }
+        match self.read_some(group, peer, ends) {
+            Read::Dry => match &peer.socket {
+                // Nothing can come any more: the socket broke while it wrote, and is read dry.
+                Socket::Open(open) => match open.writing {
+                    Writing::Broken(reason) => Err(reason),
+                    Writing::Ready | Writing::Blocked | Writing::Ended => Ok(()),
+                },
+                _ => Ok(()),
+            },
+            Read::Unfinished => {
+                self.unfinished.push(channel.token);
+                Ok(())
+            }
+            Read::Starved => {
+                self.starve(group, channel, peer);
+                Ok(())
+            }
+            Read::Over(reason) => Err(reason),
+        }
+    }
+
+    fn read_some(&mut self, group: &Group, peer: &mut Peer, ends: bool) -> Read {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let read = (|| {
+            for _ in 0..READS_MAX {
+                if self.mode.is_listening() && group.engine.pool.is_empty() {
+                    return Read::Starved;
+                }
+                let Socket::Open(open) = &mut peer.socket else {
+                    return Read::Dry;
+                };
+                let count = match open.stream.read(&mut scratch) {
+                    Ok(0) => return Read::Over(peer.connection.reason_at_end().into()),
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Dry,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        let status = peer.connection.reason_at_end();
+                        return Read::Over(match status {
+                            Status::CHANNEL_CLOSED => status.into(),
+                            _ => Reason::with_error(status, &error),
+                        });
+                    }
+                };
+                match self.deliver(group, peer, &scratch[..count]) {
+                    Read::Dry => {}
+                    other => return other,
+                }
+                // A short read has emptied the socket, unless its end is behind it.
+                if count < scratch.len() && !ends {
+                    return Read::Dry;
+                }
+            }
+            Read::Unfinished
+        })();
+        self.scratch = scratch;
+        read
+    }
+
+    /// Makes messages of bytes, and events of messages.
+    fn deliver(&mut self, group: &Group, peer: &mut Peer, mut bytes: &[u8]) -> Read {
+        if !self.mode.is_listening() {
+            // Nobody will read it. The bytes are taken so that the peer's end of the stream is seen.
+            return Read::Dry;
+        }
+        loop {
+            let pool = &group.engine.pool;
+            let received = peer
+                .connection
+                .receive(&mut bytes, self.now, || pool.try_message());
+            match received {
+                Received::Message(message) => {
+                    if let Some(reason) = self.hear(group, peer, message) {
+                        return Read::Over(reason);
+                    }
+                }
+                Received::Nothing => return Read::Dry,
+                Received::Starved => return Read::Starved,
+                Received::Violation(violation) => return Read::Over(violation.into()),
+            }
+        }
+    }
+
+    /// Hands a message to the application. `Some` if it was the channel's last.
+    fn hear(&mut self, group: &Group, peer: &mut Peer, message: Message) -> Option<Reason> {
+        if message.op_code() == OpCode::HelloRequest {
+            group.engine.half_open.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.inbox.push(Event::Message(message));
+        if self.mode != Mode::Serving {
+            self.say_bye(group, peer);
+        }
+        peer.connection.poll_close().map(Reason::from)
+    }
+
+    /// Puts a channel into the line of those that wait for a message.
+    fn starve(&mut self, group: &Arc<Group>, channel: &Channel, peer: &mut Peer) {
+        peer.connection.hold();
+        self.starved.push_back(channel.token);
+        if self.starved.len() == 1 {
+            group.engine.counters.count(Counter::PoolEmpty);
+            self.inbox.push(Event::PoolEmpty);
+            group.engine.pool.line_up(Arc::downgrade(group));
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Who drives a group's reactor, and how the others get the driver's attention.
+//!
+//! At most one thread sits in the seat: it may touch the reactor, and it may sleep in the poller.
+//! Anyone may leave work for the driver (in a queue of their own) and then *nudge* the seat. The
+//! promise: after a nudge, somebody looks at that work. Either the driver does before it sleeps or
+//! leaves, or it is woken, or the nudger (or the driver that leaves) is told to call the keeper.
+//!
+//! ```text
+//!             take                    sleep
+//!   Empty <---------> Working <----------------> Asleep
+//!             leave            woken (any reason)
+//!
+//!   each may also be nudged:  Empty    the keeper was called, once
+//!                             Working  the driver looks again before it sleeps; leaving, it is told
+//!                             Asleep   the driver was woken, once
+//! ```
+//!
+//! The occupant and the nudge are one atomic byte, so neither can be seen without the other: that is
+//! what makes a wake-up impossible to lose. The lock around the reactor only ever waits for a driver
+//! that is on its way out, or for one that is awake.
+
+#[cfg(loom)]
+use loom::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::yield_now,
+};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::PoisonError,
+};
+#[cfg(not(loom))]
+use std::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::yield_now,
+};
+
+const EMPTY: u8 = 0;
+const WORKING: u8 = 1;
+const ASLEEP: u8 = 2;
+const NUDGED: u8 = 4;
+
+/// The seat, around what its driver may touch.
+pub(crate) struct Seat<T> {
+    state: AtomicU8,
+    inside: Mutex<T>,
+}
+
+/// What the one who nudged has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nudge {
+    /// Nothing: the work will be looked at.
+    Nothing,
+    /// Wake the driver from its sleep in the poller.
+    WakeDriver,
+    /// Call the keeper: nobody drives.
+    CallKeeper,
+}
+
+/// The thread in the seat. Dropping it leaves the seat.
+pub(crate) struct Driver<'a, T> {
+    seat: &'a Seat<T>,
+    inside: MutexGuard<'a, T>,
+    seated: bool,
+}
+
+impl<T> Seat<T> {
+    pub(crate) fn new(inside: T) -> Self {
+        Self {
+            state: AtomicU8::new(EMPTY),
+            inside: Mutex::new(inside),
+        }
+    }
+
+    /// Takes the seat; waits while another thread works in it. Must not be called while a thread
+    /// may sleep in it for long. The driver has to look at all work that was left.
+    pub(crate) fn take(&self) -> Driver<'_, T> {
+        loop {
+            let inside = self.lock();
+            if self.claim() {
+                return Driver {
+                    seat: self,
+                    inside,
+                    seated: true,
+                };
+            }
+            // The other one has claimed the seat and is about to lock.
+            drop(inside);
+            yield_now();
+        }
+    }
+
+    /// Takes the seat if it is empty. The driver has to look at all work that was left.
+    pub(crate) fn try_take(&self) -> Option<Driver<'_, T>> {
+        self.claim().then(|| Driver {
+            seat: self,
+            inside: self.lock(),
+            seated: true,
+        })
+    }
+
+    /// Says that there is work, which must be visible already.
+    pub(crate) fn nudge(&self) -> Nudge {
+        match self.state.fetch_or(NUDGED, Ordering::AcqRel) {
+            EMPTY => Nudge::CallKeeper,
+            ASLEEP => Nudge::WakeDriver,
+            _ => Nudge::Nothing,
+        }
+    }
+
+    /// Whether nobody sits in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & !NUDGED == EMPTY
+    }
+
+    fn claim(&self) -> bool {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state & !NUDGED == EMPTY {
+            let claimed = self.state.compare_exchange_weak(
+                state,
+                WORKING,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            match claimed {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Driver<'_, T> {
+    /// Sleeps in `poller`, unless work was left since the driver last looked: then it has to look
+    /// first, and `None` is returned at once.
+    pub(crate) fn sleep<R>(&mut self, poller: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let asleep =
+            self.seat
+                .state
+                .compare_exchange(WORKING, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
+        let slept = asleep.is_ok().then(|| poller(&mut self.inside));
+        self.seat.state.swap(WORKING, Ordering::AcqRel);
+        slept
+    }
+
+    /// Leaves the seat. `true` says that work was left which this driver has not looked at: then it
+    /// has to call the keeper.
+    pub(crate) fn leave(mut self) -> bool {
+        self.stand_up()
+    }
+
+    fn stand_up(&mut self) -> bool {
+        self.seated = false;
+        self.seat.state.fetch_and(NUDGED, Ordering::AcqRel) & NUDGED != 0
+    }
+}
+
+impl<T> Drop for Driver<'_, T> {
+    fn drop(&mut self) {
+        if self.seated {
+            self.stand_up();
+        }
+    }
+}
+
+impl<T> Deref for Driver<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inside
+    }
+}
+
+impl<T> DerefMut for Driver<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inside
+    }
+}
+
+impl<T> fmt::Debug for Seat<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.load(Ordering::Relaxed);
+        let occupant = match state & !NUDGED {
+            EMPTY => "empty",
+            WORKING => "working",
+            _ => "asleep",
+        };
+        f.debug_struct("Seat")
+            .field("occupant", &occupant)
+            .field("nudged", &(state & NUDGED != 0))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nudge_is_for_whoever_sits_there() {
+        let seat = Seat::new(0);
+        assert_eq!(seat.nudge(), Nudge::CallKeeper);
+        assert_eq!(seat.nudge(), Nudge::Nothing, "the keeper is called once");
+        let mut driver = seat.take();
+        assert!(seat.try_take().is_none());
+        assert_eq!(driver.sleep(|_| seat.nudge()), Some(Nudge::WakeDriver));
+        assert_eq!(seat.nudge(), Nudge::Nothing, "the driver is awake");
+        assert_eq!(driver.sleep(|_| ()), None, "it must look before it sleeps");
+        assert_eq!(driver.sleep(|_| ()), Some(()));
+        assert!(!driver.leave());
+        let driver = seat.take();
+        seat.nudge();
+        assert!(driver.leave(), "what it did not look at is told");
+    }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test --release -p tofu-messaging --lib seat`
+#[cfg(all(test, loom))]
+mod models {
+    use loom::{
+        sync::{Arc, Condvar, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    /// What a poller and the keeper's poller are: a flag that a wake-up sets and a sleeper waits for.
+    #[derive(Default)]
+    struct Bell {
+        rung: Mutex<bool>,
+        heard: Condvar,
+    }
+
+    impl Bell {
+        fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.heard.notify_one();
+        }
+
+        fn wait(&self) {
+            let mut rung = self.rung.lock().unwrap();
+            while !*rung {
+                rung = self.heard.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+
+        fn has_rung(&self) -> bool {
+            std::mem::take(&mut *self.rung.lock().unwrap())
+        }
+    }
+
+    struct House {
+        seat: Seat<usize>,
+        /// Work left, and work that a driver looked at.
+        left: AtomicUsize,
+        poller: Bell,
+        keeper: Bell,
+    }
+
+    impl House {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                seat: Seat::new(0),
+                left: AtomicUsize::new(0),
+                poller: Bell::default(),
+                keeper: Bell::default(),
+            })
+        }
+
+        fn post(&self) {
+            self.left.fetch_add(1, Ordering::AcqRel);
+            match self.seat.nudge() {
+                Nudge::Nothing => {}
+                Nudge::WakeDriver => self.poller.ring(),
+                Nudge::CallKeeper => self.keeper.ring(),
+            }
+        }
+
+        fn look(&self, driver: &mut Driver<'_, usize>) {
+            **driver += self.left.swap(0, Ordering::AcqRel);
+        }
+    }
+
+    /// A caller that waits for two messages is never left asleep: loom finds the deadlock otherwise.
+    #[test]
+    fn a_sleeping_driver_hears_of_all_work() {
+        loom::model(|| {
+            let house = House::new();
+            let posters: Vec<_> = (0..2)
+                .map(|_| {
+                    let house = Arc::clone(&house);
+                    thread::spawn(move || house.post())
+                })
+                .collect();
+            let mut driver = house.seat.take();
+            loop {
+                house.look(&mut driver);
+                if *driver == 2 {
+                    break;
+                }
+                driver.sleep(|_| house.poller.wait());
+            }
+            driver.leave();
+            for poster in posters {
+                poster.join().unwrap();
+            }
+        });
+    }
+
+    /// A caller drives once and leaves while others post: what it did not see, the keeper is called
+    /// for, and what the keeper then does not see was seen by the caller.
+    #[test]
+    fn work_left_at_an_empty_seat_calls_the_keeper() {
+        loom::model(|| {
+            let house = House::new();
+            let poster = {
+                let house = Arc::clone(&house);
+                thread::spawn(move || house.post())
+            };
+            let mut driver = house.seat.take();
+            house.look(&mut driver);
+            if driver.leave() {
+                house.keeper.ring();
+            }
+            poster.join().unwrap();
+            if house.keeper.has_rung() {
+                let mut keeper = house.seat.try_take().expect("nobody else drives");
+                house.look(&mut keeper);
+                keeper.leave();
+            }
+            assert_eq!(*house.seat.take(), 1, "somebody looked at the work");
+        });
+    }
+
+    /// The caller and the keeper want the seat at the same time: never both have it, and neither
+    /// waits for ever.
+    #[test]
+    fn two_drivers_take_turns() {
+        loom::model(|| {
+            let house = House::new();
+            let keeper = {
+                let house = Arc::clone(&house);
+                thread::spawn(move || {
+                    if let Some(mut driver) = house.seat.try_take() {
+                        *driver += 1;
+                        driver.leave();
+                        1
+                    } else {
+                        0
+                    }
+                })
+            };
+            let mut driver = house.seat.take();
+            *driver += 1;
+            driver.leave();
+            let turns = 1 + keeper.join().unwrap();
+            assert_eq!(*house.seat.take(), turns);
+        });
+    }
+}

@@ -1,0 +1,57 @@
+//! Helpers for tests of applications (feature `testing`).
+
+use std::{io, net::TcpListener};
+
+use tofu_proto::Address;
+
+/// An address on loopback with a port that was free a moment ago, for a test that needs to know it
+/// before anyone listens there. Otherwise ask for port 0 and read the
+/// [`Listening`](crate::Event::Listening) event.
+///
+/// # Errors
+/// The system has no port left.
+pub fn free_tcp_address() -> io::Result<Address> {
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    Address::tcp("127.0.0.1", port).map_err(io::Error::other)
+}
+
+/// A directory for socket files, removed with everything in it when dropped.
+///
+/// ```
+/// let dir = tofu::testing::TemporaryUds::new()?;
+/// let address = dir.address("server.sock");
+/// assert!(address.path().is_some_and(|path| path.ends_with("server.sock")));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TemporaryUds {
+    dir: tempfile::TempDir,
+}
+
+impl TemporaryUds {
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// The system's directory for temporary files cannot be written to.
+    pub fn new() -> io::Result<Self> {
+        tempfile::Builder::new()
+            .prefix("tofu")
+            .tempdir()
+            .map(|dir| Self { dir })
+    }
+
+    /// The address of the socket file `name` in the directory.
+    ///
+    /// # Panics
+    /// If the system's directory for temporary files has so long a name, or so strange a one, that
+    /// no socket can be made in it.
+    pub fn address(&self, name: &str) -> Address {
+        let path = self.dir.path().join(name);
+        Address::uds(path.to_string_lossy()).expect("a short path in the temporary directory")
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}
