@@ -205,7 +205,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn body_len(text: &str) -> Result<usize, String> {
     let len: usize = text.parse().map_err(|_| "not a number of bytes")?;
     if len > BODY_MAX {
-        return Err(format!("the body of a message has at most {BODY_MAX} bytes"));
+        return Err(format!(
+            "the body of a message has at most {BODY_MAX} bytes"
+        ));
     }
     Ok(len)
 }
@@ -216,14 +218,21 @@ fn hex_bytes(text: &str) -> Result<HexBytes, String> {
         let digit = character
             .to_digit(16)
             .and_then(|digit| u8::try_from(digit).ok())
-            .ok_or_else(|| format!("{character:?} at position {position} is no hexadecimal digit"))?;
+            .ok_or_else(|| {
+                format!("{character:?} at position {position} is no hexadecimal digit")
+            })?;
         digits.push(digit);
     }
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(format!("{} digits: the last byte has only one", digits.len()));
+        return Err(format!(
+            "{} digits: the last byte has only one",
+            digits.len()
+        ));
     }
-    Ok(HexBytes(pairs.iter().map(|[high, low]| high << 4 | low).collect()))
+    Ok(HexBytes(
+        pairs.iter().map(|[high, low]| high << 4 | low).collect(),
+    ))
 }
 
 #[cfg(test)]
@@ -245,15 +254,29 @@ mod tests {
         assert_eq!(hex_bytes(""), Ok(HexBytes(Vec::new())));
         let error = hex_bytes("fa dx").unwrap_err();
         assert_eq!(error, "'x' at position 4 is no hexadecimal digit");
-        assert_eq!(hex_bytes("fad").unwrap_err(), "3 digits: the last byte has only one");
+        assert_eq!(
+            hex_bytes("fad").unwrap_err(),
+            "3 digits: the last byte has only one"
+        );
     }
 
     #[test]
     fn a_text_header_is_checked_when_it_is_read() {
         let header = text_header("content-type: text/plain").unwrap();
-        assert_eq!((&*header.name, &*header.value), ("content-type", "text/plain"));
+        assert_eq!(
+            (&*header.name, &*header.value),
+            ("content-type", "text/plain")
+        );
         assert_eq!(text_header("a:b:c").unwrap().value, "b:c");
-        for wrong in ["", "name", ":value", " :value", "name:", "name: ", "a:b\r\nc:d"] {
+        for wrong in [
+            "",
+            "name",
+            ":value",
+            " :value",
+            "name:",
+            "name: ",
+            "a:b\r\nc:d",
+        ] {
             assert!(text_header(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -41,7 +41,12 @@ impl Backlog {
     }
 
     /// Keeps answers that their channel has just had no room for.
-    pub(crate) fn keep(&mut self, channel: ChannelNumber, answers: VecDeque<Message>, now: Instant) {
+    pub(crate) fn keep(
+        &mut self,
+        channel: ChannelNumber,
+        answers: VecDeque<Message>,
+        now: Instant,
+    ) {
         let waiting = Waiting {
             answers,
             moved: now,
@@ -59,7 +64,10 @@ impl Backlog {
 
     /// When the next channel will have stalled.
     pub(crate) fn next_stall(&self) -> Option<Instant> {
-        let stalls = self.channels.values().map(|waiting| waiting.moved + STALLED);
+        let stalls = self
+            .channels
+            .values()
+            .map(|waiting| waiting.moved + STALLED);
         stalls.min()
     }
 

@@ -124,7 +124,9 @@ impl<'a> Exchange<'a> {
     /// Posts until the window, the queue or the count is full.
     fn post_what_may(&mut self, client: &Client<'_>) -> Result<(), Failure> {
         let window = usize::try_from(self.arguments.window).unwrap_or(usize::MAX);
-        while !self.is_blocked && self.posted < self.arguments.count && self.outstanding.len() < window
+        while !self.is_blocked
+            && self.posted < self.arguments.count
+            && self.outstanding.len() < window
         {
             let message = self.template.clone();
             let now = Instant::now();
@@ -149,7 +151,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// Posts a message and gives its id, or `None` when the queue is full.
-    fn post(&mut self, message: Message, client: &Client<'_>) -> Result<Option<MessageId>, Failure> {
+    fn post(
+        &mut self,
+        message: Message,
+        client: &Client<'_>,
+    ) -> Result<Option<MessageId>, Failure> {
         match client.post(message) {
             Ok(header) => Ok(Some(header.id)),
             Err(error) => match error.refusal() {
@@ -174,7 +180,9 @@ impl<'a> Exchange<'a> {
         }
         let Some(posted) = self.outstanding.get(&message.id()) else {
             let id = message.id();
-            return Err(client.failure(format_args!("the server answered id {id}, which nobody asked")));
+            return Err(client.failure(format_args!(
+                "the server answered id {id}, which nobody asked"
+            )));
         };
         if !message.has_more() {
             self.round_trips.record(posted.elapsed());

@@ -179,7 +179,10 @@ impl<'a> Client<'a> {
         match message.op_code() {
             // The server cannot be reached: the address, which the failure names, says it all.
             OpCode::HelloRequest => self.failure(reason),
-            op_code => self.failure(format_args!("{op_code} {} came back: {reason}", message.id())),
+            op_code => self.failure(format_args!(
+                "{op_code} {} came back: {reason}",
+                message.id()
+            )),
         }
     }
 
@@ -192,6 +195,7 @@ impl<'a> Client<'a> {
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }

@@ -92,7 +92,8 @@ impl Stream {
                 read => break read,
             }
         };
-        self.bytes.truncate(old_len + read.as_ref().map_or(0, |len| *len));
+        self.bytes
+            .truncate(old_len + read.as_ref().map_or(0, |len| *len));
         read.map_err(|error| Failure::new(name, error))
     }
 

@@ -19,7 +19,14 @@ pub(crate) fn run(
         time: arguments.max_time,
         byes: arguments.max_byes,
     };
-    serve("echo", &arguments.addresses, limits, &mut Echo, interrupt, output)
+    serve(
+        "echo",
+        &arguments.addresses,
+        limits,
+        &mut Echo,
+        interrupt,
+        output,
+    )
 }
 
 struct Echo;

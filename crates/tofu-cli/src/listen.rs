@@ -18,7 +18,14 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let addresses = slice::from_ref(&arguments.address);
-    serve("listen", addresses, Limits::default(), &mut Listen, interrupt, output)
+    serve(
+        "listen",
+        addresses,
+        Limits::default(),
+        &mut Listen,
+        interrupt,
+        output,
+    )
 }
 
 struct Listen;

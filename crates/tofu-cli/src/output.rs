@@ -121,17 +121,15 @@ impl Object {
     /// With text headers as pairs: `headers`, or `headers_base64` if some of them are not UTF-8.
     pub(crate) fn with_headers(self, headers: TextHeaders<'_>) -> Self {
         let text: Option<Vec<Value>> = headers
-            .map(|header| {
-                let name = str::from_utf8(header.name).ok()?;
-                let value = str::from_utf8(header.value).ok()?;
-                Some(Value::from(vec![name, value]))
-            })
+            .iter()
+            .map(|header| Some(Value::from(vec![header.name_str()?, header.value_str()?])))
             .collect();
         match text {
             Some(pairs) => self.with("headers", pairs),
             None => self.with(
                 "headers_base64",
                 headers
+                    .iter()
                     .map(|header| Value::from(vec![base64(header.name), base64(header.value)]))
                     .collect::<Vec<_>>(),
             ),
@@ -223,7 +221,12 @@ impl Display for EventLine<'_> {
 }
 
 fn write_message(f: &mut fmt::Formatter<'_>, message: &Message) -> fmt::Result {
-    write!(f, " op_code={} message_id={}", message.op_code(), message.id())?;
+    write!(
+        f,
+        " op_code={} message_id={}",
+        message.op_code(),
+        message.id()
+    )?;
     if message.has_more() {
         f.write_str(" more=true")?;
     }
@@ -231,7 +234,12 @@ fn write_message(f: &mut fmt::Formatter<'_>, message: &Message) -> fmt::Result {
         write!(f, " status={}", message.status())?;
     }
     for header in message.text_headers() {
-        write!(f, " header={}:{}", Readable(header.name), Readable(header.value))?;
+        write!(
+            f,
+            " header={}:{}",
+            Readable(header.name),
+            Readable(header.value)
+        )?;
     }
     write!(f, " body_len={}", message.body().len())?;
     if message.body().is_empty() {
@@ -357,7 +365,11 @@ mod tests {
     #[test]
     fn a_long_body_is_cut_in_text() {
         let body = [b'x'; BODY_SHOWN + 1];
-        assert!(Excerpt(&body).to_string().ends_with("x\"... and 1 bytes more"));
+        assert!(
+            Excerpt(&body)
+                .to_string()
+                .ends_with("x\"... and 1 bytes more")
+        );
         assert!(Excerpt(&body[..BODY_SHOWN]).to_string().ends_with("x\""));
     }
 }

@@ -9,8 +9,7 @@ use std::{
 };
 
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Reason,
-    Refusal,
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Reason, Refusal,
 };
 
 use crate::{
@@ -91,7 +90,7 @@ struct Server<'a, S> {
     limits: Limits,
     listeners: HashMap<ChannelNumber, Address>,
     backlog: Backlog,
-    /// Channels on which a bye was answered.
+    /// Channels on which we have said bye, mostly as an answer.
     byes: HashSet<ChannelNumber>,
     /// How many of those are closed.
     byes_closed: u64,
@@ -113,7 +112,10 @@ impl<S: Service> Server<'_, S> {
 
     fn run(&mut self) -> Result<(), Failure> {
         // No deadline stands for one that the clock cannot reach.
-        let end = self.limits.time.and_then(|time| Instant::now().checked_add(time));
+        let end = self
+            .limits
+            .time
+            .and_then(|time| Instant::now().checked_add(time));
         while self.limits.byes.is_none_or(|byes| self.byes_closed < byes) {
             let deadline = end.into_iter().chain(self.backlog.next_stall()).min();
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -170,7 +172,7 @@ impl<S: Service> Server<'_, S> {
         mut answers: VecDeque<Message>,
     ) -> Result<(), Failure> {
         while let Some(answer) = answers.pop_front() {
-            let is_bye = answer.op_code() == OpCode::ByeResponse;
+            let is_bye = matches!(answer.op_code(), OpCode::ByeRequest | OpCode::ByeResponse);
             let Err(error) = self.group.post(answer) else {
                 if is_bye {
                     self.byes.insert(channel);

@@ -25,7 +25,14 @@ pub(crate) fn run(
         byes: arguments.max_byes,
     };
     let mut sink = Sink::default();
-    serve("sink", &arguments.addresses, limits, &mut sink, interrupt, output)
+    serve(
+        "sink",
+        &arguments.addresses,
+        limits,
+        &mut sink,
+        interrupt,
+        output,
+    )
 }
 
 /// Signals that came, by channel.
@@ -66,13 +73,18 @@ mod tests {
         let (one, two) = (ChannelNumber::new(1), ChannelNumber::new(2));
         let mut sink = Sink::default();
         let count = |sink: &mut Sink, channel| {
-            let answer = sink.answer(Message::request(channel).with_id(1)).expect("a request");
+            let answer = sink
+                .answer(Message::request(channel).with_id(1))
+                .expect("a request");
             answer.header(COUNT_HEADER).expect("a count").to_owned()
         };
         for channel in [one, two, one] {
             assert_eq!(sink.answer(Message::signal(channel)), None);
         }
-        assert_eq!((count(&mut sink, one), count(&mut sink, two)), ("2".into(), "1".into()));
+        assert_eq!(
+            (count(&mut sink, one), count(&mut sink, two)),
+            ("2".into(), "1".into())
+        );
         sink.forget(one);
         assert_eq!(count(&mut sink, one), "0");
     }

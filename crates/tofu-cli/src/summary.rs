@@ -124,7 +124,9 @@ mod tests {
         assert!((summary.rate() - 2000.0).abs() < 1e-6);
         let text = summary.to_string();
         assert!(
-            text.starts_with("1000 requests in 0.500 s: 2000 messages/s, 1 in flight; round trip p50 "),
+            text.starts_with(
+                "1000 requests in 0.500 s: 2000 messages/s, 1 in flight; round trip p50 "
+            ),
             "{text}"
         );
         let p99 = microseconds(round_trips.quantile(0.99));

@@ -92,7 +92,13 @@ impl<'a> Shown<'a> {
             .with("headers_len", header.text_headers_len)
             .with_headers(TextHeaders::new(text_headers))
             .with_body(body)
-            .with("notes", self.notes().into_iter().map(Value::from).collect::<Vec<_>>())
+            .with(
+                "notes",
+                self.notes()
+                    .into_iter()
+                    .map(Value::from)
+                    .collect::<Vec<_>>(),
+            )
     }
 
     /// The internal bits of its proto byte.
@@ -155,7 +161,11 @@ impl<'a> Shown<'a> {
     ) -> fmt::Result {
         let at = self.offset + offset as u64;
         let bytes = Hex(self.head.get(offset..offset + len).unwrap_or_default());
-        write!(f, "\n{at:>8}  {:<16}  {name:<14}  {value}", bytes.to_string())
+        write!(
+            f,
+            "\n{at:>8}  {:<16}  {name:<14}  {value}",
+            bytes.to_string()
+        )
     }
 }
 
@@ -163,13 +173,33 @@ impl Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = &self.header;
         let (op_code, len) = (header.op_code, header.frame_len());
-        write!(f, "frame {} at byte {}: {op_code}, {len} bytes", self.number, self.offset)?;
+        write!(
+            f,
+            "frame {} at byte {}: {op_code}, {len} bytes",
+            self.number, self.offset
+        )?;
         self.field(f, 0, 2, "channel number", header.channel)?;
         let code = op_code.code();
-        self.field(f, PROTO_OFFSET, 1, "op code", format_args!("{code} {op_code}"))?;
+        self.field(
+            f,
+            PROTO_OFFSET,
+            1,
+            "op code",
+            format_args!("{code} {op_code}"),
+        )?;
         let blank = format_args!("{:>8}  {:16}", "", "");
-        write!(f, "\n{blank}  {:<14}  {}", "origin", origin_name(header.origin))?;
-        write!(f, "\n{blank}  {:<14}  {}", "more", if header.more { "yes" } else { "no" })?;
+        write!(
+            f,
+            "\n{blank}  {:<14}  {}",
+            "origin",
+            origin_name(header.origin)
+        )?;
+        write!(
+            f,
+            "\n{blank}  {:<14}  {}",
+            "more",
+            if header.more { "yes" } else { "no" }
+        )?;
         if self.internal() != 0 {
             write!(f, "\n{blank}  {:<14}  {}", "internal bits", self.internal())?;
         }
@@ -182,7 +212,7 @@ impl Display for Shown<'_> {
         self.field(f, BODY_LEN_OFFSET, 2, "body", body_len)?;
         let (text_headers, body) = self.payload.unwrap_or_default();
         let mut at = self.offset + Header::LEN as u64;
-        for (position, text_header) in TextHeaders::new(text_headers).enumerate() {
+        for (position, text_header) in TextHeaders::new(text_headers).iter().enumerate() {
             match position {
                 0 => write!(f, "\n{at:>8}  {:16}", "")?,
                 _ => write!(f, "\n{blank}")?,

@@ -1,0 +1,227 @@
+//! What the integration tests share: both transports, events with a watchdog, raw peers.
+#![allow(dead_code, reason = "each test file uses what it needs")]
+#![allow(unreachable_pub, reason = "a module of several test crates")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use tofu::{
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Frame, Header, Message, OpCode, Options,
+    Reason, Status, testing::TemporaryUds,
+};
+
+/// How long anything may take before the test fails.
+pub const WATCHDOG: Duration = Duration::from_secs(20);
+
+pub fn engine() -> Engine {
+    Engine::new(Options::default()).expect("an engine")
+}
+
+/// The next event, or a panic that says what was waited for.
+pub fn next(group: &mut ChannelGroup) -> Event {
+    group
+        .recv_timeout(WATCHDOG)
+        .expect("not shutting down")
+        .expect("an event before the watchdog")
+}
+
+pub fn message(group: &mut ChannelGroup) -> Message {
+    match next(group) {
+        Event::Message(message) => message,
+        other => panic!("a message was due, not {other:?}"),
+    }
+}
+
+pub fn message_of(group: &mut ChannelGroup, op_code: OpCode) -> Message {
+    let message = message(group);
+    assert_eq!(message.op_code(), op_code, "{message:?}");
+    message
+}
+
+pub fn closed(group: &mut ChannelGroup) -> (ChannelNumber, Reason) {
+    match next(group) {
+        Event::Closed {
+            channel, reason, ..
+        } => (channel, reason),
+        other => panic!("the end of a channel was due, not {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn closed_with(group: &mut ChannelGroup, channel: ChannelNumber, status: Status) -> Reason {
+    let (ended, reason) = closed(group);
+    assert_eq!((ended, reason.status()), (channel, status), "{reason}");
+    reason
+}
+
+pub fn returned(group: &mut ChannelGroup) -> (Message, Reason) {
+    match next(group) {
+        Event::Returned { message, reason } => (message, reason),
+        other => panic!("a message was due back, not {other:?}"),
+    }
+}
+
+/// Listens, and gives the real address and the listener's channel.
+pub fn listen(group: &mut ChannelGroup, address: &Address) -> (Address, ChannelNumber) {
+    let posted = group
+        .post(Message::welcome_request(address))
+        .expect("posted");
+    match next(group) {
+        Event::Listening { address, response } => {
+            assert_eq!(response.channel(), posted.channel);
+            assert_eq!(response.id(), posted.id);
+            (address, posted.channel)
+        }
+        other => panic!("a listener was due, not {other:?}"),
+    }
+}
+
+/// Runs a test over TCP and over UDS.
+pub fn over_both(test: impl Fn(&Address)) {
+    test(&loopback());
+    let dir = TemporaryUds::new().expect("a directory");
+    test(&dir.address("test.sock"));
+    let left = std::fs::read_dir(dir.path()).expect("still there").count();
+    assert_eq!(left, 0, "a socket file was left behind");
+}
+
+pub fn loopback() -> Address {
+    Address::tcp("127.0.0.1", 0).expect("an address")
+}
+
+/// A server and a client that have said hello, with the channel that each sees.
+pub struct Pair {
+    pub server: ChannelGroup,
+    pub client: ChannelGroup,
+    pub at_server: ChannelNumber,
+    pub at_client: ChannelNumber,
+    pub listener: ChannelNumber,
+    pub address: Address,
+}
+
+pub fn pair(engine: &Engine, address: &Address) -> Pair {
+    pair_between(engine, engine, address)
+}
+
+pub fn pair_between(servers: &Engine, clients: &Engine, address: &Address) -> Pair {
+    let mut server = servers.group().expect("a group");
+    let mut client = clients.group().expect("a group");
+    let (address, listener) = listen(&mut server, address);
+    let hello = Message::hello_request(&address).with_body("hi");
+    let at_client = client.post(hello).expect("posted").channel;
+    let hello = message_of(&mut server, OpCode::HelloRequest);
+    assert_eq!(hello.body(), b"hi");
+    let at_server = hello.channel();
+    server
+        .post(hello.reply().expect("an answer"))
+        .expect("posted");
+    message_of(&mut client, OpCode::HelloResponse);
+    Pair {
+        server,
+        client,
+        at_server,
+        at_client,
+        listener,
+        address,
+    }
+}
+
+/// A peer without a library: a blocking socket and a decoder of the test's own.
+pub enum Raw {
+    Tcp(TcpStream),
+    Uds(UnixStream),
+}
+
+impl Raw {
+    pub fn connect(address: &Address) -> Self {
+        match address.path() {
+            Some(path) => {
+                let stream = UnixStream::connect(path).expect("connected");
+                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+                Self::Uds(stream)
+            }
+            None => {
+                let host = address.host().expect("tcp");
+                let stream = TcpStream::connect((host, address.port())).expect("connected");
+                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+                stream.set_nodelay(true).expect("set");
+                Self::Tcp(stream)
+            }
+        }
+    }
+
+    /// Connects and says hello.
+    pub fn hello(address: &Address) -> Self {
+        let mut raw = Self::connect(address);
+        raw.send(&Message::hello_request(address).with_id(1));
+        raw
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.try_write(bytes).expect("written");
+    }
+
+    pub fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes),
+            Self::Uds(stream) => stream.write_all(bytes),
+        }
+    }
+
+    pub fn send(&mut self, message: &Message) {
+        self.write(&frame(message));
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Uds(stream) => stream.read(buffer),
+        }
+    }
+
+    /// Reads the next frame.
+    pub fn recv(&mut self) -> Message {
+        let mut bytes = vec![0; Header::LEN];
+        self.read_exact(&mut bytes);
+        let head = bytes.first_chunk().expect("a header");
+        let header = Header::from_bytes(head).expect("assigned");
+        bytes.resize(header.frame_len(), 0);
+        self.read_exact(&mut bytes[Header::LEN..]);
+        let frame = Frame::first(&bytes).expect("assigned").expect("whole");
+        let mut message = Message::signal(ChannelNumber::UNASSIGNED);
+        message.fill(frame.header.channel, &frame);
+        message
+    }
+
+    fn read_exact(&mut self, mut buffer: &mut [u8]) {
+        while !buffer.is_empty() {
+            let count = self.read(buffer).expect("read before the watchdog");
+            assert_ne!(count, 0, "the stream ended early");
+            buffer = &mut buffer[count..];
+        }
+    }
+
+    /// Reads to the end, which may be a reset, and gives what came before it.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => return all,
+                Ok(count) => all.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
+                Err(error) => panic!("no end of the stream: {error}"),
+            }
+        }
+    }
+}
+
+pub fn frame(message: &Message) -> Vec<u8> {
+    let mut bytes = message.binary_header().to_bytes().to_vec();
+    bytes.extend_from_slice(message.payload());
+    bytes
+}
