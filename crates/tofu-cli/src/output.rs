@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use tofu::{Event, Message, Reason, TextHeaders};
+use tofu::{ChannelNumber, Event, Message, Reason, TextHeaders};
 
 use crate::error::Failure;
 
@@ -53,7 +53,7 @@ impl Output {
     /// One event, one line.
     pub(crate) fn event(&mut self, event: &Event) -> Result<(), Failure> {
         if self.json {
-            return self.object(event_object(event));
+            return self.object(Object::of(event));
         }
         self.line(EventLine(event))
     }
@@ -95,6 +95,27 @@ impl Object {
     /// An object whose first key is `event`.
     pub(crate) fn event(name: &str) -> Self {
         Self("{".to_owned()).with("event", name)
+    }
+
+    /// An event, with all that it has.
+    pub(crate) fn of(event: &Event) -> Self {
+        let channel = event.channel().map(ChannelNumber::get);
+        let object = Self::event(event_name(event)).with("channel", channel);
+        match event {
+            Event::Message(message) => object.with_message(message),
+            Event::Listening { address, response } => object
+                .with("address", address.to_string())
+                .with_message(response),
+            Event::Returned { message, reason } => {
+                object.with_message(message).with_reason(*reason)
+            }
+            Event::Drained(_) | Event::PoolEmpty => object,
+            Event::Notified(message) => message.iter().fold(object, Self::with_message),
+            Event::Closed { id, reason, .. } => object
+                .with("message_id", id.get())
+                .with("status", reason.status().to_string())
+                .with_reason(*reason),
+        }
     }
 
     /// With one more key.
@@ -165,26 +186,6 @@ fn event_name(event: &Event) -> &'static str {
         Event::PoolEmpty => "pool_empty",
         Event::Notified(_) => "notified",
         Event::Closed { .. } => "closed",
-    }
-}
-
-fn event_object(event: &Event) -> Object {
-    let channel = event.channel().map(tofu::ChannelNumber::get);
-    let object = Object::event(event_name(event)).with("channel", channel);
-    match event {
-        Event::Message(message) => object.with_message(message),
-        Event::Listening { address, response } => object
-            .with("address", address.to_string())
-            .with_message(response),
-        Event::Returned { message, reason } => object.with_message(message).with_reason(*reason),
-        Event::Drained(_) | Event::PoolEmpty => object,
-        Event::Notified(message) => message
-            .iter()
-            .fold(object, |object, message| object.with_message(message)),
-        Event::Closed { id, reason, .. } => object
-            .with("message_id", id.get())
-            .with("status", reason.status().to_string())
-            .with_reason(*reason),
     }
 }
 
@@ -287,12 +288,12 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tofu::{ChannelNumber, Status};
+    use tofu::Status;
 
     use super::*;
 
     fn parsed(event: &Event) -> Value {
-        serde_json::from_str(&event_object(event).finish()).expect("an event is an object")
+        serde_json::from_str(&Object::of(event).finish()).expect("an event is an object")
     }
 
     fn request() -> Message {
@@ -306,7 +307,7 @@ mod tests {
             .with_header("a", "1")
             .with_header("a", "2")
             .with_body("say \"hi\"\n");
-        let line = event_object(&Event::Message(message)).finish();
+        let line = Object::of(&Event::Message(message)).finish();
         assert_eq!(
             line,
             r#"{"event":"message","channel":3,"op_code":"Request","message_id":18446744073709551615,"more":true,"status":"success","headers":[["a","1"],["a","2"]],"body_len":9,"body":"say \"hi\"\n"}"#

@@ -11,6 +11,8 @@ use crate::{error::Failure, output::Object};
 
 /// Decimal digits of a round trip time that are kept.
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// The longest round trip time that is kept; a longer one counts as this.
+const ROUND_TRIP_MAX_NS: u64 = 3_600_000_000_000;
 
 /// Round trip times.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct RoundTrips(Histogram<u64>);
 
 impl RoundTrips {
     pub(crate) fn new() -> Result<Self, Failure> {
-        Histogram::new(SIGNIFICANT_DIGITS)
+        Histogram::new_with_max(ROUND_TRIP_MAX_NS, SIGNIFICANT_DIGITS)
             .map(Self)
             .map_err(|error| Failure::new("histogram", error))
     }
@@ -60,8 +62,8 @@ impl Summary<'_> {
     pub(crate) fn object(&self) -> Object {
         let object = Object::event("summary")
             .with(self.unit, self.count)
-            .with("seconds", self.time.as_secs_f64())
-            .with("messages_per_second", self.rate());
+            .with("seconds", seconds(self.time))
+            .with("messages_per_second", self.rate().round());
         let Some((in_flight, round_trips)) = self.round_trips else {
             return object;
         };
@@ -77,12 +79,12 @@ impl Summary<'_> {
 
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.time.as_secs_f64();
         write!(
             f,
-            "{} {} in {seconds:.3} s: {:.0} messages/s",
+            "{} {} in {:.3} s: {:.0} messages/s",
             self.count,
             self.unit,
+            seconds(self.time),
             self.rate()
         )?;
         let Some((in_flight, round_trips)) = self.round_trips else {
@@ -98,6 +100,11 @@ impl Display for Summary<'_> {
             us(0.999)
         )
     }
+}
+
+/// A time in seconds, to the microsecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
 }
 
 /// A time in microseconds, to one decimal digit.

@@ -57,10 +57,10 @@ impl Address {
     /// one to listen on.
     ///
     /// # Errors
-    /// A host with white space, control characters or `|` in it.
+    /// A host with white space, control characters, `|`, `/` or brackets in it.
     pub fn tcp(host: impl Into<String>, port: u16) -> Result<Self, AddressError> {
         let host = host.into();
-        let is_bad = |c: char| c == '|' || c.is_whitespace() || c.is_control();
+        let is_bad = |c: char| "|/[]".contains(c) || c.is_whitespace() || c.is_control();
         if host.contains(is_bad) {
             return Err(AddressError::new(&host, Fault::Host));
         }
@@ -70,8 +70,8 @@ impl Address {
     /// A Unix domain socket: a path, or `@` and a name in Linux's abstract namespace.
     ///
     /// # Errors
-    /// A path that is empty, longer than [`UDS_PATH_MAX`] bytes, or has control characters or `|` in
-    /// it.
+    /// A path that is empty, longer than [`UDS_PATH_MAX`] bytes, has control characters or `|` in it,
+    /// or ends with a space, which a text header would lose.
     pub fn uds(path: impl Into<String>) -> Result<Self, AddressError> {
         let path = path.into();
         let name = path.strip_prefix('@').unwrap_or(&path);
@@ -81,18 +81,20 @@ impl Address {
         if name.len() > UDS_PATH_MAX {
             return Err(AddressError::new(&path, Fault::LongPath(name.len())));
         }
-        if path.contains(|c: char| c == '|' || c.is_control()) {
+        if path.contains(|c: char| c == '|' || c.is_control()) || path.ends_with(' ') {
             return Err(AddressError::new(&path, Fault::Path));
         }
         Ok(Self(Place::Uds { path }))
     }
 
-    /// Reads an address out of a text header.
+    /// Reads an address out of a text header, where only the protocol's form may stand: the header
+    /// travels to the peer as it is (PROTOCOL.md section 2).
     ///
     /// # Errors
-    /// As [`from_str`](Self::from_str), and bytes that are not UTF-8.
+    /// Text that is no address, or one in the friendly form, and bytes that are not UTF-8.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AddressError> {
         match core::str::from_utf8(bytes) {
+            Ok(text) if is_friendly(text) => Err(AddressError::new(text, Fault::Fields)),
             Ok(text) => text.parse(),
             Err(_) => Err(AddressError::new(
                 &String::from_utf8_lossy(bytes),
@@ -125,6 +127,11 @@ impl Address {
         }
     }
 
+    /// Whether it is a name in Linux's abstract namespace, which has no file.
+    pub fn is_abstract(&self) -> bool {
+        self.path().is_some_and(|path| path.starts_with('@'))
+    }
+
     /// Whether one can connect to it.
     ///
     /// # Errors
@@ -152,7 +159,9 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let parsed = if let Some((scheme, rest)) = text.split_once("://") {
+        let parsed = if is_friendly(text)
+            && let Some((scheme, rest)) = text.split_once("://")
+        {
             match scheme {
                 "tcp" => friendly_tcp(rest),
                 "uds" => Self::uds(rest).map_err(|error| error.fault),
@@ -174,6 +183,13 @@ impl FromStr for Address {
     }
 }
 
+/// Whether it is written with `://`. Behind a `|` that is part of a path.
+fn is_friendly(text: &str) -> bool {
+    text.split('|')
+        .next()
+        .is_some_and(|scheme| scheme.contains("://"))
+}
+
 /// `host|port`
 fn protocol_tcp(rest: &str) -> Result<Address, Fault> {
     let (host, port) = rest.split_once('|').ok_or(Fault::Fields)?;
@@ -192,6 +208,9 @@ fn friendly_tcp(rest: &str) -> Result<Address, Fault> {
             None if port.is_empty() => port,
             None => return Err(Fault::Brackets),
         };
+        if !host.contains(':') {
+            return Err(Fault::Brackets);
+        }
         (host, port)
     } else {
         rest.split_once(':').unwrap_or((rest, ""))
@@ -267,7 +286,9 @@ impl fmt::Display for AddressError {
                     port.escape_debug()
                 )
             }
-            Fault::Host => f.write_str("a host has no white space, control characters or |"),
+            Fault::Host => {
+                f.write_str("a host has no white space, control characters, brackets, / or |")
+            }
             Fault::Brackets => {
                 f.write_str("write an IPv6 host in brackets, such as tcp://[::1]:7099")
             }
@@ -278,7 +299,9 @@ impl fmt::Display for AddressError {
                     "the path has {len} bytes, a socket's has at most {UDS_PATH_MAX}"
                 )
             }
-            Fault::Path => f.write_str("a path has no control characters and no |"),
+            Fault::Path => {
+                f.write_str("a path has no control characters, no | and no space at its end")
+            }
             Fault::NotUtf8 => f.write_str("it is not UTF-8"),
             Fault::ConnectToPort0 => f.write_str("nobody can be connected to on port 0"),
         }
@@ -301,6 +324,7 @@ mod tests {
             "uds|/tmp/a b.sock",
             "uds|relative",
             "uds|@name",
+            "uds|/tmp/a://b",
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
@@ -349,7 +373,13 @@ mod tests {
             ("uds://", "path is empty"),
             ("uds|a\nb", "control characters"),
             ("uds|a\0b", "control characters"),
-            (&long, "108 bytes"),
+            ("uds|a ", "space at its end"),
+            ("tcp|[::1]|80", "brackets"),
+            ("tcp://host/", "no white space"),
+            ("tcp://[]:80", "brackets"),
+            ("tcp://[host]:80", "brackets"),
+            ("uds:///a|b", "no |"),
+            (&long, &alloc::format!("{} bytes", UDS_PATH_MAX + 1)),
         ] {
             let error = text.parse::<Address>().expect_err(text);
             let told = error.to_string();
@@ -359,6 +389,26 @@ mod tests {
                 "{told} names {text}"
             );
         }
+    }
+
+    #[test]
+    fn a_header_has_the_protocols_form() {
+        for text in ["tcp://127.0.0.1:7099", "uds:///a", "udp://a:1"] {
+            let told = Address::from_bytes(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(told.contains("write tcp|host|port"), "{told}");
+        }
+        let address = Address::uds("/tmp/a://b").unwrap();
+        let written = address.to_string();
+        assert_eq!(Address::from_bytes(written.as_bytes()), Ok(address));
+    }
+
+    #[test]
+    fn only_names_with_an_at_are_abstract() {
+        assert!(Address::uds("@name").unwrap().is_abstract());
+        assert!(!Address::uds("/a@name").unwrap().is_abstract());
+        assert!(!Address::tcp("@name", 1).unwrap().is_abstract());
     }
 
     #[test]

@@ -35,5 +35,5 @@ pub use status::Status;
 pub use time::Instant;
 pub use wire::{
     CONNECT_TO, Decoder, Frame, Header, HeaderError, LISTEN_ON, OpCode, OpType, Origin, Role,
-    TextHeader, TextHeaders, UnassignedOpCode,
+    TextHeader, TextHeaders, TextHeadersIter, UnassignedOpCode,
 };

@@ -208,12 +208,12 @@ impl Shared {
             });
         drop(waited);
     }
+}
 
-    pub(crate) fn next_message_id(&self) -> MessageId {
-        /// One sequence for the whole process (PROTOCOL.md section 1).
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        MessageId::new(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
+/// The next id of the sequence that the whole process has (PROTOCOL.md section 1).
+pub(crate) fn next_message_id() -> MessageId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    MessageId::new(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// All groups are dropped by now, and drain.

@@ -19,7 +19,7 @@ use tofu_proto::{
 use crate::{
     budget::Charge,
     channels::GroupId,
-    engine::Shared,
+    engine::{Shared, next_message_id},
     metrics::Counter,
     reactor::{
         self, Attention, Reactor,
@@ -255,7 +255,7 @@ impl Group {
             return Err(PostError::new(message, refusal));
         };
         let before = message.binary_header();
-        message.address_to(number, self.id_for(&message));
+        message.address_to(number, id_for(&message));
         let header = message.binary_header();
         let token = self.new_token(number);
         let mut table = self.table_mut();
@@ -293,11 +293,9 @@ impl Group {
         let queued = peer.connection.queue().bytes();
         let engine_max = queued.saturating_add(self.engine.budget.room());
         let channel_max = self.engine.options.channel_queue_bytes_max;
-        let posted = peer
-            .connection
-            .post(message, channel_max.min(engine_max), now, || {
-                self.engine.next_message_id()
-            });
+        let posted =
+            peer.connection
+                .post(message, channel_max.min(engine_max), now, next_message_id);
         let header = match posted {
             Ok(header) => header,
             Err(error) => {
@@ -371,18 +369,18 @@ impl Group {
             return Err(PostError::new(message, refusal));
         }
         let header = Header {
-            id: self.id_for(&message),
+            id: id_for(&message),
             ..message.binary_header()
         };
         self.look_at(channel.token);
         Ok(header)
     }
+}
 
-    fn id_for(&self, message: &Message) -> MessageId {
-        match message.id() {
-            MessageId::UNASSIGNED => self.engine.next_message_id(),
-            chosen => chosen,
-        }
+fn id_for(message: &Message) -> MessageId {
+    match message.id() {
+        MessageId::UNASSIGNED => next_message_id(),
+        chosen => chosen,
     }
 }
 

@@ -21,7 +21,10 @@ fn hello_request_response_signal_bye() {
             .unwrap();
         let request = message_of(&mut p.server, OpCode::Request);
         assert_eq!((request.id(), request.channel()), (asked.id, p.at_server));
-        assert_eq!((request.header("k"), request.body()), (Some("v"), &b"?"[..]));
+        assert_eq!(
+            (request.header("k"), request.body()),
+            (Some("v"), &b"?"[..])
+        );
         p.server
             .post(request.reply().unwrap().with_body("!"))
             .unwrap();

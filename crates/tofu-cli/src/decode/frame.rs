@@ -3,7 +3,10 @@
 //! Odd is what can be read and yet would not be sent by a right peer, or ends the connection when it
 //! is: it is noted and no error here.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    iter,
+};
 
 use serde_json::Value;
 use tofu::{CONNECT_TO, ChannelNumber, Frame, Header, OpCode, OpType, Origin, Role, TextHeaders};
@@ -244,21 +247,28 @@ fn text_header_notes(op_code: OpCode, bytes: &[u8]) -> Vec<String> {
     if str::from_utf8(bytes).is_err() {
         notes.push("text headers are not UTF-8".to_owned());
     }
-    let lines = bytes.split(|byte| *byte == b'\n');
-    for line in lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
-        if line.is_empty() {
-            continue;
-        }
-        let name_len = line.iter().position(|byte| *byte == b':');
-        if name_len == Some(0) {
-            notes.push("a text header has no name: a receiver reads none behind it".to_owned());
-            break;
-        }
-        if name_len.is_none() {
-            notes.push(format!("text header {} has no colon", Readable(line)));
+    for line in lines(bytes).filter(|line| !line.is_empty()) {
+        match line.iter().position(|byte| *byte == b':') {
+            Some(0) => {
+                notes.push("a text header has no name: a receiver reads none from there on".into());
+                break;
+            }
+            Some(_) => {}
+            None => notes.push(format!("text header {} has no colon", Readable(line))),
         }
     }
     notes
+}
+
+/// The lines of text headers, without their ends.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(bytes);
+    iter::from_fn(move || {
+        let bytes = rest?;
+        let end = bytes.windows(2).position(|window| window == b"\r\n");
+        rest = end.map(|end| &bytes[end + 2..]);
+        Some(end.map_or(bytes, |end| &bytes[..end]))
+    })
 }
 
 fn origin_name(origin: Origin) -> &'static str {

@@ -38,7 +38,7 @@ impl Numbers {
             .with("transport", transport)
             .with("p50_us", microseconds(self.p50))
             .with("p99_us", microseconds(self.p99))
-            .with("messages_per_second", self.signals_per_second)
+            .with("messages_per_second", self.signals_per_second.round())
     }
 }
 

@@ -47,9 +47,8 @@ impl Server {
             // Until it says which one it has.
             address: listen_on.clone(),
         };
-        let line = match server.lines.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(_) => return Err(failed("the server did not start")),
+        let Ok(line) = server.lines.recv_timeout(PATIENCE) else {
+            return Err(failed("the server did not start"));
         };
         let address = line.strip_prefix(LISTENING).unwrap_or(&line);
         server.address = address.parse().map_err(failed)?;

@@ -13,7 +13,7 @@ use super::measure::Numbers;
 use crate::{
     error::Failure,
     output::{Excerpt, Object, Output},
-    summary::microseconds,
+    summary::{microseconds, seconds},
 };
 
 /// Who says something to whom.
@@ -65,9 +65,7 @@ impl<'a> Timeline<'a> {
     /// A remark.
     pub(super) fn aside(&mut self, text: impl Display) -> Result<(), Failure> {
         if self.output.is_json() {
-            let seconds = self.started.elapsed().as_secs_f64();
-            let note = Object::event("note").with("seconds", seconds);
-            return self.output.object(note.with("text", text.to_string()));
+            return self.object(Object::event("note").with("text", text.to_string()));
         }
         self.entry(Way::Aside, text)
     }
@@ -75,11 +73,8 @@ impl<'a> Timeline<'a> {
     /// The client has posted `message`.
     pub(super) fn posted(&mut self, message: &Message) -> Result<(), Failure> {
         if self.output.is_json() {
-            let seconds = self.started.elapsed().as_secs_f64();
-            let object = Object::event("posted")
-                .with("seconds", seconds)
-                .with("channel", message.channel().get());
-            return self.output.object(object.with_message(message));
+            let object = Object::event("posted").with("channel", message.channel().get());
+            return self.object(object.with_message(message));
         }
         self.entry(Way::ToServer, Said(message))
     }
@@ -87,13 +82,13 @@ impl<'a> Timeline<'a> {
     /// The client has heard `event`.
     pub(super) fn heard(&mut self, event: &Event) -> Result<(), Failure> {
         if self.output.is_json() {
-            return self.output.event(event);
+            return self.object(Object::of(event));
         }
         match event {
             Event::Message(message) => self.entry(Way::ToClient, Said(message)),
             Event::Returned { message, reason } => {
                 let (op_code, id) = (message.op_code(), message.id());
-                let text = format_args!("{op_code:<13} {id:>3}  came back: {reason}");
+                let text = format_args!("{op_code:<13} {id:>6}  came back: {reason}");
                 self.entry(Way::FromEngine, text)
             }
             Event::Closed {
@@ -126,6 +121,11 @@ impl<'a> Timeline<'a> {
             .line(format_args!("all went as expected, in {seconds:.1} s"))
     }
 
+    fn object(&mut self, object: Object) -> Result<(), Failure> {
+        let seconds = seconds(self.started.elapsed());
+        self.output.object(object.with("seconds", seconds))
+    }
+
     fn entry(&mut self, way: Way, text: impl Display) -> Result<(), Failure> {
         let (who, colour) = match way {
             Way::ToServer => ("client --> server", Some(Colour::Cyan)),
@@ -150,7 +150,7 @@ struct Said<'a>(&'a Message);
 impl Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.0;
-        write!(f, "{:<13} {:>3}", message.op_code(), message.id())?;
+        write!(f, "{:<13} {:>6}", message.op_code(), message.id())?;
         for header in message.text_headers() {
             let (name, value) = (header.name.escape_ascii(), header.value.escape_ascii());
             write!(f, "  {name}: {value}")?;

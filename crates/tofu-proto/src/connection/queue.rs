@@ -197,19 +197,19 @@ impl Iterator for Unsent {
 
     fn next(&mut self) -> Option<Message> {
         loop {
-            if let Chunk::Frames(bytes) = self.queue.first.as_ref()? {
-                if let Ok(Some(frame)) = Frame::first(&bytes[self.walked..]) {
-                    self.walked += frame.len();
-                    if self.walked > self.queue.sent {
-                        let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED);
-                        message.fill(frame.header.channel, &frame);
-                        if self.walked == bytes.len() {
-                            self.next_chunk();
-                        }
-                        return Some(message);
-                    }
+            if let Chunk::Frames(bytes) = self.queue.first.as_ref()?
+                && let Ok(Some(frame)) = Frame::first(&bytes[self.walked..])
+            {
+                self.walked += frame.len();
+                if self.walked <= self.queue.sent {
                     continue;
                 }
+                let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED);
+                message.fill(frame.header.channel, &frame);
+                if self.walked == bytes.len() {
+                    self.next_chunk();
+                }
+                return Some(message);
             }
             if let Some(Chunk::Whole { message, .. }) = self.next_chunk() {
                 return Some(message);

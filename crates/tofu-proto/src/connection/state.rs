@@ -154,77 +154,78 @@ impl State {
 mod tests {
     use super::*;
 
-    /// Every op code in every state on both sides, written as a table of its own.
-    ///
-    /// A row: the state; what may be posted and where it leads; what may come in and where it
-    /// leads. What is not in the row must be refused.
+    use OpCode::{
+        ByeRequest as Bye, ByeResponse as Answer, HelloRequest, HelloResponse as Hello, Request,
+        Response, Signal,
+    };
+    use State::{
+        Answered, ByeReceived, ByeSent, Crossed, CrossedAnswered, CrossedHeard, Done, Greeting,
+        Open, Parted,
+    };
+
+    type Moves = &'static [(OpCode, State)];
+
+    /// The machine, written a second time. A row: the state; what may be posted and where it leads;
+    /// what may come in and where it leads. What is not in the row must be refused.
+    const TABLE: [(State, Moves, Moves); 10] = [
+        (Greeting, &[], &[(HelloRequest, Open)]),
+        (
+            Open,
+            &[
+                (Request, Open),
+                (Response, Open),
+                (Signal, Open),
+                (Hello, Open),
+                (Bye, ByeSent),
+            ],
+            &[
+                (Request, Open),
+                (Response, Open),
+                (Signal, Open),
+                (Hello, Open),
+                (Bye, ByeReceived),
+            ],
+        ),
+        (
+            ByeSent,
+            &[],
+            &[
+                (Request, ByeSent),
+                (Response, ByeSent),
+                (Signal, ByeSent),
+                (Hello, ByeSent),
+                (Bye, Crossed),
+                (Answer, Done),
+            ],
+        ),
+        (
+            ByeReceived,
+            &[
+                (Request, ByeReceived),
+                (Response, ByeReceived),
+                (Signal, ByeReceived),
+                (Hello, ByeReceived),
+                (Bye, Crossed),
+                (Answer, Answered),
+            ],
+            &[],
+        ),
+        (Answered, &[], &[]),
+        (Done, &[], &[]),
+        (
+            Crossed,
+            &[(Answer, CrossedAnswered)],
+            &[(Answer, CrossedHeard)],
+        ),
+        (CrossedAnswered, &[], &[(Answer, Parted)]),
+        (CrossedHeard, &[(Answer, Parted)], &[]),
+        (Parted, &[], &[]),
+    ];
+
     #[test]
     fn every_op_code_in_every_state() {
-        use OpCode::{
-            ByeRequest as Bye, ByeResponse as Answer, HelloRequest, HelloResponse as Hello,
-            Request, Response, Signal,
-        };
-        use State::{
-            Answered, ByeReceived, ByeSent, Crossed, CrossedAnswered, CrossedHeard, Done, Greeting,
-            Open, Parted,
-        };
-        type Moves = &'static [(OpCode, State)];
-        let table: [(State, Moves, Moves); 10] = [
-            (Greeting, &[], &[(HelloRequest, Open)]),
-            (
-                Open,
-                &[
-                    (Request, Open),
-                    (Response, Open),
-                    (Signal, Open),
-                    (Hello, Open),
-                    (Bye, ByeSent),
-                ],
-                &[
-                    (Request, Open),
-                    (Response, Open),
-                    (Signal, Open),
-                    (Hello, Open),
-                    (Bye, ByeReceived),
-                ],
-            ),
-            (
-                ByeSent,
-                &[],
-                &[
-                    (Request, ByeSent),
-                    (Response, ByeSent),
-                    (Signal, ByeSent),
-                    (Hello, ByeSent),
-                    (Bye, Crossed),
-                    (Answer, Done),
-                ],
-            ),
-            (
-                ByeReceived,
-                &[
-                    (Request, ByeReceived),
-                    (Response, ByeReceived),
-                    (Signal, ByeReceived),
-                    (Hello, ByeReceived),
-                    (Bye, Crossed),
-                    (Answer, Answered),
-                ],
-                &[],
-            ),
-            (Answered, &[], &[]),
-            (Done, &[], &[]),
-            (
-                Crossed,
-                &[(Answer, CrossedAnswered)],
-                &[(Answer, CrossedHeard)],
-            ),
-            (CrossedAnswered, &[], &[(Answer, Parted)]),
-            (CrossedHeard, &[(Answer, Parted)], &[]),
-            (Parted, &[], &[]),
-        ];
         let find = |moves: Moves, op| moves.iter().find(|(o, _)| *o == op).map(|(_, to)| *to);
-        for (state, posts, receives) in table {
+        for (state, posts, receives) in TABLE {
             for side in [Side::Client, Side::Server] {
                 for op in OpCode::ALL {
                     let mut posted = find(posts, op);
@@ -248,7 +249,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(table.map(|(state, _, _)| state), State::ALL);
+        assert_eq!(TABLE.map(|(state, _, _)| state), State::ALL);
     }
 
     #[test]

@@ -47,13 +47,13 @@ fn frame(message: &Message) -> Vec<u8> {
     bytes
 }
 
-fn blank() -> Option<Message> {
-    Some(Message::signal(ChannelNumber::UNASSIGNED))
+fn blank() -> Message {
+    Message::signal(ChannelNumber::UNASSIGNED)
 }
 
 fn feed(connection: &mut Connection, bytes: &[u8], now: Instant) -> Received {
     let mut input = bytes;
-    connection.receive(&mut input, now, blank)
+    connection.receive(&mut input, now, || Some(blank()))
 }
 
 fn hear(connection: &mut Connection, message: &Message, now: Instant) -> Message {
@@ -505,7 +505,7 @@ mod splits {
                 let mut input = piece;
                 loop {
                     let is_starved = starved.next() == Some(true);
-                    match connection.receive(&mut input, at(0), || blank().filter(|_| !is_starved)) {
+                    match connection.receive(&mut input, at(0), || (!is_starved).then(blank)) {
                         Received::Message(message) => heard.push(message.with_channel(CHANNEL)),
                         Received::Starved => { connection.hold(); connection.resume(at(0)); }
                         Received::Nothing => break,

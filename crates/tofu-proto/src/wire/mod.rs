@@ -12,4 +12,6 @@ pub use decoder::{Decoder, Frame};
 pub use header::{Header, Origin, UnassignedOpCode};
 pub use op_code::{OpCode, OpType, Role};
 pub(crate) use text_headers::encode;
-pub use text_headers::{CONNECT_TO, HeaderError, LISTEN_ON, TextHeader, TextHeaders};
+pub use text_headers::{
+    CONNECT_TO, HeaderError, LISTEN_ON, TextHeader, TextHeaders, TextHeadersIter,
+};

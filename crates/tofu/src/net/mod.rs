@@ -122,7 +122,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
-                tcp::prepare(SockRef::from(&stream))?;
+                tcp::prepare(&SockRef::from(&stream))?;
                 Ok(Stream::Tcp(stream))
             }
             Self::Uds(listener) => listener.accept().map(Stream::Uds),
@@ -167,7 +167,7 @@ impl Source for Listener {
 
 /// The socket is closed with a reset, which frees its port and memory at once: the bye exchange is
 /// what makes a close graceful (PROTOCOL.md section 3).
-fn close_hard(socket: SockRef<'_>) -> io::Result<()> {
+fn close_hard(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 

@@ -12,14 +12,14 @@ use crate::options::ListenerOptions;
 
 /// What every connected TCP socket gets: no Nagle, so that a small message leaves at once, and a
 /// hard close.
-pub(super) fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+pub(super) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     close_hard(socket)
 }
 
 pub(super) fn connect(address: SocketAddr) -> io::Result<mio::net::TcpStream> {
     let socket = socket(address)?;
-    prepare(SockRef::from(&socket))?;
+    prepare(&SockRef::from(&socket))?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) if is_under_way(&error) => {}

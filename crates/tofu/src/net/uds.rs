@@ -39,14 +39,14 @@ impl Listener {
 
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.socket.accept()?;
-        close_hard(SockRef::from(&stream))?;
+        close_hard(&SockRef::from(&stream))?;
         Ok(stream)
     }
 }
 
 pub(super) fn connect(path: &str) -> io::Result<UnixStream> {
     let socket = socket()?;
-    close_hard(SockRef::from(&socket))?;
+    close_hard(&SockRef::from(&socket))?;
     socket.connect(&address(path)?)?;
     Ok(UnixStream::from_std(StdStream::from(OwnedFd::from(socket))))
 }

@@ -10,6 +10,7 @@ use super::{
     channel::{Channel, ListenerSocket, Peer, Socket},
 };
 use crate::{
+    engine::next_message_id,
     event::{Event, Reason},
     group::Group,
 };
@@ -150,7 +151,7 @@ impl Reactor {
         }
         for channel in group.all_channels() {
             if let Some(mut peer) = channel.peer() {
-                let over = self.retire_peer(group, &channel, &mut peer);
+                let over = self.retire_peer(&channel, &mut peer);
                 self.after(group, &channel, peer, over);
             } else {
                 self.end(group, &channel, Status::CHANNEL_CLOSED.into());
@@ -158,17 +159,12 @@ impl Reactor {
         }
     }
 
-    fn retire_peer(
-        &mut self,
-        group: &Arc<Group>,
-        channel: &Channel,
-        peer: &mut Peer,
-    ) -> Result<(), Reason> {
+    fn retire_peer(&mut self, channel: &Channel, peer: &mut Peer) -> Result<(), Reason> {
         if !peer.connection.is_known() {
             return Err(Status::SHUTDOWN_STARTED.into());
         }
         if self.mode.is_listening() {
-            self.say_bye(group, peer);
+            self.say_bye(peer);
             return Ok(());
         }
         // What was held back for want of messages is thrown away with the rest.
@@ -180,7 +176,7 @@ impl Reactor {
     }
 
     /// Says what is missing for a graceful end, in place of an application that no longer does.
-    pub(super) fn say_bye(&mut self, group: &Group, peer: &mut Peer) {
+    pub(super) fn say_bye(&self, peer: &mut Peer) {
         let channel = peer.connection.channel();
         let bye = match peer.connection.bye_to_answer() {
             Some(id) => Message::new(OpCode::ByeResponse, channel).with_id(id),
@@ -190,7 +186,7 @@ impl Reactor {
         // A bye always fits; and if it does not belong here, it was said already.
         let _ = peer
             .connection
-            .post(bye, usize::MAX, self.now, || group.engine.next_message_id());
+            .post(bye, usize::MAX, self.now, next_message_id);
     }
 
     /// The time that a retiring group has is over.

@@ -27,18 +27,16 @@ impl Reactor {
         peer: &mut Peer,
         address: &Address,
     ) -> Result<(), Reason> {
-        match address.path() {
-            Some(path) => self.connect_uds(group, channel, peer, path, address),
-            None => {
-                let host = match address.host() {
-                    Some("") | None => DEFAULT_HOST,
-                    Some(host) => host,
-                };
-                match addresses(group, channel, host, address.port()) {
-                    Some(found) => self.connect_next(group, channel, peer, found),
-                    None => Ok(()),
-                }
-            }
+        if let Some(path) = address.path() {
+            return self.connect_uds(group, channel, peer, path, address);
+        }
+        let host = match address.host() {
+            Some("") | None => DEFAULT_HOST,
+            Some(host) => host,
+        };
+        match addresses(group, channel, host, address.port()) {
+            Some(found) => self.connect_next(group, channel, peer, found),
+            None => Ok(()),
         }
     }
 

@@ -220,7 +220,7 @@ impl Reactor {
         }
         self.inbox.push(Event::Message(message));
         if self.mode != Mode::Serving {
-            self.say_bye(group, peer);
+            self.say_bye(peer);
         }
         peer.connection.poll_close().map(Reason::from)
     }

@@ -4,11 +4,14 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
+use socket2::{Domain, SockRef, Socket, Type};
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Frame, Header, Message, OpCode, Options,
     Reason, Status, testing::TemporaryUds,
@@ -224,4 +227,171 @@ pub fn frame(message: &Message) -> Vec<u8> {
     let mut bytes = message.binary_header().to_bytes().to_vec();
     bytes.extend_from_slice(message.payload());
     bytes
+}
+
+/// An engine with these options.
+pub fn engine_with(options: Options) -> Engine {
+    Engine::new(options).expect("an engine")
+}
+
+/// The next event that is about a channel: not [`Event::PoolEmpty`].
+pub fn next_of_channel(group: &mut ChannelGroup) -> Event {
+    loop {
+        match next(group) {
+            Event::PoolEmpty => {}
+            event => return event,
+        }
+    }
+}
+
+/// Asserts that nothing more is to be heard now.
+#[track_caller]
+pub fn silent(group: &mut ChannelGroup) {
+    let event = group.try_recv().expect("not shutting down");
+    assert!(event.is_none(), "nothing was due, not {event:?}");
+}
+
+/// Waits for something that no event tells.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < WATCHDOG, "never {what}");
+        thread::park_timeout(Duration::from_micros(200));
+    }
+}
+
+/// Runs `work` on a thread of its own: a hang fails the test, and so does a panic.
+#[track_caller]
+pub fn watched<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    Watched::start(work).join(what)
+}
+
+/// A thread that a test waits for, and not for ever.
+pub struct Watched<T> {
+    thread: thread::JoinHandle<()>,
+    result: mpsc::Receiver<T>,
+}
+
+impl<T: Send + 'static> Watched<T> {
+    pub fn start(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let (sender, result) = mpsc::channel();
+        // The receiver is gone only if the test has failed already.
+        let thread = thread::spawn(move || drop(sender.send(work())));
+        Self { thread, result }
+    }
+
+    /// What the thread made.
+    #[track_caller]
+    pub fn join(self, what: &str) -> T {
+        match self.result.recv_timeout(WATCHDOG) {
+            Ok(made) => {
+                self.thread.join().expect("it has ended");
+                made
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("hangs: {what}"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => panic!("failed: {what}"),
+        }
+    }
+}
+
+/// A signal that tells its place in a sequence, with a body of `len` bytes more.
+pub fn numbered(channel: ChannelNumber, number: usize, len: usize) -> Message {
+    let mut body = (number as u64).to_be_bytes().to_vec();
+    body.resize(body.len() + len, body[7]);
+    Message::signal(channel)
+        .with_id(number as u64 + 1)
+        .with_body(body)
+}
+
+/// The place in the sequence of a [`numbered`] message, which must be complete and unchanged.
+#[track_caller]
+pub fn number_of(message: &Message) -> usize {
+    assert_eq!(message.op_code(), OpCode::Signal, "{message:?}");
+    let (number, filler) = message.body().split_first_chunk().expect("a number");
+    assert!(filler.iter().all(|byte| *byte == number[7]), "{message:?}");
+    let number = u64::from_be_bytes(*number);
+    assert_eq!(message.id().get(), number + 1, "{message:?}");
+    usize::try_from(number).expect("a number of this test")
+}
+
+/// Posts numbered messages until at least `bytes` wait in the engine's queues, which they will for
+/// as long as the peer does not read. Gives how many.
+pub fn post_until_queued(
+    group: &ChannelGroup,
+    channel: ChannelNumber,
+    engine: &Engine,
+    bytes: usize,
+) -> usize {
+    for number in 0.. {
+        if engine.metrics().queued_bytes >= bytes {
+            return number;
+        }
+        group
+            .post(numbered(channel, number, 60_000))
+            .expect("posted");
+    }
+    unreachable!("queues are bounded");
+}
+
+/// All frames in these bytes, the last of which may be incomplete: then it is left out.
+pub fn frames_in(mut bytes: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some(frame) = Frame::first(bytes).expect("assigned") {
+        let mut message = Message::signal(ChannelNumber::UNASSIGNED);
+        message.fill(frame.header.channel, &frame);
+        messages.push(message);
+        bytes = &bytes[frame.len()..];
+    }
+    messages
+}
+
+impl Raw {
+    /// Says hello over a socket that takes little: what it does not read stays at the sender.
+    pub fn hello_narrow(address: &Address) -> Self {
+        let mut raw = if address.path().is_some() {
+            Self::connect(address)
+        } else {
+            let host = address.host().expect("tcp").parse().expect("an ip");
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_recv_buffer_size(4096).expect("set");
+            let to = SocketAddr::new(host, address.port());
+            socket.connect(&to.into()).expect("connected");
+            socket.set_read_timeout(Some(WATCHDOG)).expect("set");
+            Self::Tcp(socket.into())
+        };
+        raw.send(&Message::hello_request(address).with_id(1));
+        raw
+    }
+
+    /// Takes the next connection.
+    pub fn accept_tcp(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().expect("accepted");
+        stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+        Self::Tcp(stream)
+    }
+
+    pub fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Uds(stream) => SockRef::from(stream),
+        }
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        self.socket()
+            .set_linger(Some(Duration::ZERO))
+            .expect("still open");
+    }
+
+    /// Reads what is there, at most as much as fits. `None` is the end of the stream.
+    pub fn read_some(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        match self.read(buffer) {
+            Ok(0) => None,
+            Ok(count) => Some(count),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("nothing before the watchdog: {error}"),
+        }
+    }
 }
