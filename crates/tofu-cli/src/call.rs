@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use tofu::{ChannelNumber, Event, Message, MessageId, OpCode, Refusal};
+use tofu::{ChannelNumber, Event, Message, MessageId, OpCode};
 
 use crate::{
     args::{BODY_MAX, BodyArguments, CallArguments},
@@ -62,7 +62,7 @@ struct Exchange<'a> {
     outstanding: HashMap<MessageId, Instant>,
     /// The request behind the signals was posted.
     is_checked: bool,
-    /// The queue is full: nothing is posted until there is room.
+    /// Nothing can be posted until there is room.
     is_blocked: bool,
     started: Instant,
     round_trips: RoundTrips,
@@ -150,22 +150,15 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Posts a message and gives its id, or `None` when the queue is full.
+    /// Posts a message and gives its id, or `None` when nothing can be posted now.
     fn post(
         &mut self,
         message: Message,
         client: &Client<'_>,
     ) -> Result<Option<MessageId>, Failure> {
-        match client.post(message) {
-            Ok(header) => Ok(Some(header.id)),
-            Err(error) => match error.refusal() {
-                Refusal::QueueFull { .. } => {
-                    self.is_blocked = true;
-                    Ok(None)
-                }
-                refusal => Err(client.failure(refusal)),
-            },
-        }
+        let header = client.post(message)?;
+        self.is_blocked = header.is_none();
+        Ok(header.map(|header| header.id))
     }
 
     /// What the server says: an answer counts and is printed, all else is not for us.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Header, Message, OpCode, Options,
-    PostError, Reason,
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Header, Message, OpCode, Options, Reason,
+    Refusal,
 };
 
 use crate::{
@@ -81,9 +81,19 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Posts a message.
-    pub(crate) fn post(&self, message: Message) -> Result<Header, PostError> {
-        self.group.post(message)
+    /// Posts a message and gives its header, or `None` when it cannot be posted now: the queue is
+    /// full, or the channel has ended. Which one, and why, is heard next.
+    pub(crate) fn post(&self, message: Message) -> Result<Option<Header>, Failure> {
+        let error = match self.group.post(message) {
+            Ok(header) => return Ok(Some(header)),
+            Err(error) => error,
+        };
+        match error.refusal() {
+            Refusal::QueueFull { .. }
+            | Refusal::ChannelClosing(_)
+            | Refusal::InvalidChannelNumber(_) => Ok(None),
+            refusal => Err(self.failure(refusal)),
+        }
     }
 
     /// The next thing that the server says. `missing` says what is outstanding, should it be the last.
@@ -113,8 +123,7 @@ impl<'a> Client<'a> {
 
     /// Says bye and waits until the channel is closed.
     pub(crate) fn bye(&mut self, output: &mut Output) -> Result<(), Failure> {
-        self.post(Message::bye_request(self.channel))
-            .map_err(|error| self.failure(error.refusal()))?;
+        self.post(Message::bye_request(self.channel))?;
         let mut answered = false;
         loop {
             match self.event(&|| "the bye was not answered".to_owned(), output)? {
@@ -188,10 +197,7 @@ impl<'a> Client<'a> {
 
     fn answer_bye(&self, bye: &Message) -> Result<(), Failure> {
         let answer = bye.reply().map_err(|error| self.failure(error))?;
-        match self.post(answer) {
-            // Refused: the server did not stay for the answer to its bye.
-            Ok(_) | Err(_) => Ok(()),
-        }
+        self.post(answer).map(drop)
     }
 
     fn is_late(&self) -> bool {

@@ -359,7 +359,7 @@ mod tests {
         let line = EventLine(&Event::Message(message)).to_string();
         assert_eq!(
             line,
-            r#"message channel=3 op_code=Request message_id=1 header="k":"\u{1b}[2J" body_len=13 body="naïve\u{1b}]0;x\u{7}\n\xff""#
+            r#"message channel=3 op_code=Request message_id=1 header="k":"\u{1b}[2J" body_len=14 body="naïve\u{1b}]0;x\u{7}\n\xff""#
         );
     }
 

@@ -81,7 +81,7 @@ impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} {} in {:.3} s: {:.0} messages/s",
+            "{} {} in {} s: {:.0} messages/s",
             self.count,
             self.unit,
             seconds(self.time),
@@ -132,7 +132,7 @@ mod tests {
         let text = summary.to_string();
         assert!(
             text.starts_with(
-                "1000 requests in 0.500 s: 2000 messages/s, 1 in flight; round trip p50 "
+                "1000 requests in 0.5 s: 2000 messages/s, 1 in flight; round trip p50 "
             ),
             "{text}"
         );

@@ -143,7 +143,7 @@ impl fmt::Display for Refusal {
             }
             Self::TooManyChannels(max) => write!(
                 f,
-                "all {max} channels are open: close some, or raise the option `channels`"
+                "all {max} channels are open: close some, or raise the option `channels_max`"
             ),
             Self::ShutdownStarted => {
                 f.write_str("the engine or this channel group is shutting down")
@@ -155,7 +155,7 @@ impl fmt::Display for Refusal {
 impl core::error::Error for Refusal {}
 
 /// A message that was not taken, unchanged, with the reason.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub struct PostError(Box<(Message, Refusal)>);
 
 impl PostError {
@@ -177,6 +177,13 @@ impl PostError {
     /// Gives the message back.
     pub fn into_message(self) -> Message {
         self.0.0
+    }
+}
+
+/// As it is displayed, with the message.
+impl fmt::Debug for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}: {:?}", self.message())
     }
 }
 

@@ -14,6 +14,7 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 extern crate alloc;
 

@@ -1,1 +1,66 @@
-//! stub
+//! Two tofu peers in a box: the real [`tofu_proto::Connection`] at both ends of a stream that a seed
+//! treats badly.
+//!
+//! There is no socket, no thread and no clock here. One number decides everything: how bytes are
+//! split and merged, how long they take, how small the buffers and pools are, how slow the
+//! applications, who says bye and when, and what breaks. The same seed always gives the same run.
+//!
+//! While a run goes on, a [checker](Broken) holds the protocol to its promises:
+//!
+//! - a posted message is delivered once, whole and in order, or comes back once, never both; one that
+//!   is neither was in the stream, to the byte, when the stream was reset;
+//! - what may be posted is taken, and what may not comes back unchanged;
+//! - a channel ends for a reason that there was, and nothing happens on it any more;
+//! - a bye that is answered means that everything said before it has arrived;
+//! - every run ends, and without a fault it ends with [`CHANNEL_CLOSED`](tofu_proto::Status) at both
+//!   ends and nothing lost;
+//! - every message that came from a pool goes back to it.
+//!
+//! ```
+//! use tofu_sim::Simulation;
+//!
+//! let report = Simulation::new(7).run().unwrap_or_else(|failure| panic!("{failure}"));
+//! assert!(report.delivered > 0);
+//! assert_eq!(Simulation::new(7).run().unwrap(), report, "a seed is a run");
+//! ```
+//!
+//! A checker that cannot fail is worth nothing, so a run can be [sabotaged](Sabotage):
+//!
+//! ```
+//! use tofu_proto::Side;
+//! use tofu_sim::{Sabotage, Simulation};
+//!
+//! let failure = Simulation::new(7)
+//!     .with_sabotage(Side::Client, Sabotage::DropByte(20))
+//!     .run()
+//!     .unwrap_err();
+//! assert!(failure.to_string().contains("cargo run -p tofu-sim -- --seed 7 --trace"));
+//! ```
+//!
+//! Not modelled: more than two peers, listeners, and what an engine adds to the protocol.
+
+#![forbid(unsafe_code)]
+
+mod application;
+mod both;
+mod checker;
+mod link;
+mod peer;
+mod pipe;
+mod plan;
+mod pool;
+mod random;
+mod report;
+mod sabotage;
+mod simulation;
+mod trace;
+mod world;
+
+pub use both::Both;
+pub use checker::Broken;
+pub use plan::{Bye, Fault, Plan, Script};
+pub use random::Random;
+pub use report::{Failure, Report};
+pub use sabotage::Sabotage;
+pub use simulation::Simulation;
+pub use trace::Event;

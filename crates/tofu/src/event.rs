@@ -20,7 +20,6 @@ use crate::budget::Charge;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub enum Event {
     /// The peer's application sent this. Its channel number is local.
     Message(Message),
@@ -71,6 +70,28 @@ impl Event {
     }
 }
 
+/// The event in one line.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => write!(f, "Message {message:?}"),
+            Self::Listening { address, response } => {
+                write!(f, "Listening on {address} channel={}", response.channel())
+            }
+            Self::Returned { message, reason } => write!(f, "Returned {message:?}: {reason}"),
+            Self::Drained(channel) => write!(f, "Drained channel={channel}"),
+            Self::PoolEmpty => f.write_str("PoolEmpty"),
+            Self::Notified(None) => f.write_str("Notified"),
+            Self::Notified(Some(message)) => write!(f, "Notified {message:?}"),
+            Self::Closed {
+                channel,
+                id,
+                reason,
+            } => write!(f, "Closed channel={channel} id={id}: {reason}"),
+        }
+    }
+}
+
 /// Why a channel was closed or a message came back: a status, and what the system or the peer did.
 ///
 /// ```
@@ -83,7 +104,7 @@ impl Event {
 /// assert_eq!(reason.status(), Status::CONNECT_REFUSED);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
     status: Status,
     cause: Cause,
@@ -153,6 +174,13 @@ impl fmt::Display for Reason {
             Cause::Os(code) => write!(f, ": {}", io::Error::from_raw_os_error(code)),
             Cause::Violation(violation) => write!(f, ": {violation}"),
         }
+    }
+}
+
+/// As it is displayed, behind the name of the status.
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.status)
     }
 }
 

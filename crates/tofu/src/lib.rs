@@ -44,6 +44,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(not(unix))]
 compile_error!("tofu needs a Unix: Linux, macOS or a BSD");

@@ -265,21 +265,15 @@ mod tests {
         let channel = ChannelNumber::new(4);
         let post = |state: State, side, op| state.post(side, op, channel).expect_err("refused");
         assert_eq!(
-            post(State::ByeSent, Side::Client, OpCode::Request),
+            post(ByeSent, Side::Client, Request),
             Refusal::ChannelClosing(channel)
         );
         assert_eq!(
-            post(State::Greeting, Side::Server, OpCode::Request),
+            post(Greeting, Side::Server, Request),
             Refusal::InvalidChannelNumber(channel)
         );
-        for (side, op) in [
-            (Side::Client, OpCode::HelloResponse),
-            (Side::Server, OpCode::ByeResponse),
-        ] {
-            assert!(matches!(
-                post(State::Open, side, op),
-                Refusal::NotAllowed { .. }
-            ));
+        for (side, op) in [(Side::Client, Hello), (Side::Server, Answer)] {
+            assert!(matches!(post(Open, side, op), Refusal::NotAllowed { .. }));
         }
     }
 }

@@ -4,11 +4,11 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -223,6 +223,133 @@ impl Raw {
     }
 }
 
+/// Waits for what no event tells, such as a counter or the end of something in the background.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + WATCHDOG;
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Nothing happens, for long enough that something that is wrong would.
+#[track_caller]
+pub fn quiet(group: &mut ChannelGroup) {
+    let heard = group.recv_timeout(Duration::from_millis(60));
+    assert!(matches!(heard, Ok(None)), "nothing was due, not {heard:?}");
+}
+
+/// The next event that is no [`Event::Drained`], for tests that fill a queue on their way.
+pub fn next_but_drained(group: &mut ChannelGroup) -> Event {
+    loop {
+        match next(group) {
+            Event::Drained(_) => {}
+            other => return other,
+        }
+    }
+}
+
+/// A server of an engine, and a raw client that has said hello to it (without an answer).
+pub struct RawPair {
+    pub server: ChannelGroup,
+    pub raw: Raw,
+    pub at_server: ChannelNumber,
+    pub listener: ChannelNumber,
+    pub address: Address,
+}
+
+pub fn raw_pair(engine: &Engine, address: &Address) -> RawPair {
+    let mut server = engine.group().expect("a group");
+    let (address, listener) = listen(&mut server, address);
+    let raw = Raw::hello(&address);
+    let at_server = message_of(&mut server, OpCode::HelloRequest).channel();
+    RawPair {
+        server,
+        raw,
+        at_server,
+        listener,
+        address,
+    }
+}
+
+/// A listener without a library.
+pub enum RawListener {
+    Tcp(std::net::TcpListener),
+    Uds(std::os::unix::net::UnixListener),
+}
+
+impl RawListener {
+    /// Listens, and gives the real address.
+    pub fn bind(address: &Address) -> (Self, Address) {
+        match address.path() {
+            Some(path) => {
+                let listener = std::os::unix::net::UnixListener::bind(path).expect("bound");
+                (Self::Uds(listener), address.clone())
+            }
+            None => {
+                let host = address.host().expect("tcp");
+                let listener = std::net::TcpListener::bind((host, address.port())).expect("bound");
+                let port = listener.local_addr().expect("an address").port();
+                let address = Address::tcp(host, port).expect("an address");
+                (Self::Tcp(listener), address)
+            }
+        }
+    }
+
+    /// The next connection. The file of a UDS listener is the test's to remove.
+    pub fn accept(&self) -> Raw {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().expect("accepted");
+                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+                stream.set_nodelay(true).expect("set");
+                Raw::Tcp(stream)
+            }
+            Self::Uds(listener) => {
+                let (stream, _) = listener.accept().expect("accepted");
+                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+                Raw::Uds(stream)
+            }
+        }
+    }
+}
+
+impl Raw {
+    /// Reads exactly this many bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.read_exact(&mut bytes);
+        bytes
+    }
+}
+
+/// Runs one test of this file again in a process of its own, started by `prepare`, so that it may
+/// use up what all tests share. In that process it returns `true`; in the first one `false`, after
+/// the other has passed.
+pub fn in_own_process(
+    test: &str,
+    prepare: impl FnOnce(&std::path::Path) -> std::process::Command,
+) -> bool {
+    const MARK: &str = "TOFU_TEST_IN_OWN_PROCESS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().expect("a test has a program");
+    let output = prepare(&program)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .output()
+        .expect("started");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
 pub fn frame(message: &Message) -> Vec<u8> {
     let mut bytes = message.binary_header().to_bytes().to_vec();
     bytes.extend_from_slice(message.payload());
@@ -249,16 +376,6 @@ pub fn next_of_channel(group: &mut ChannelGroup) -> Event {
 pub fn silent(group: &mut ChannelGroup) {
     let event = group.try_recv().expect("not shutting down");
     assert!(event.is_none(), "nothing was due, not {event:?}");
-}
-
-/// Waits for something that no event tells.
-#[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < WATCHDOG, "never {what}");
-        thread::park_timeout(Duration::from_micros(200));
-    }
 }
 
 /// Runs `work` on a thread of its own: a hang fails the test, and so does a panic.
@@ -362,13 +479,6 @@ impl Raw {
         };
         raw.send(&Message::hello_request(address).with_id(1));
         raw
-    }
-
-    /// Takes the next connection.
-    pub fn accept_tcp(listener: &TcpListener) -> Self {
-        let (stream, _) = listener.accept().expect("accepted");
-        stream.set_read_timeout(Some(WATCHDOG)).expect("set");
-        Self::Tcp(stream)
     }
 
     pub fn socket(&self) -> SockRef<'_> {

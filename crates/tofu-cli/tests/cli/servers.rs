@@ -1,0 +1,213 @@
+//! `echo`, `sink` and `listen`.
+
+use serde_json::json;
+
+use crate::tool::{Running, keys, server, tofucat, uds_address};
+
+#[test]
+fn echo_says_where_it_listens_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    let echo = Running::start(["echo", "tcp|127.0.0.1|0", &uds, "tcp|127.0.0.1|0"]);
+    let mut addresses = [echo.address(), echo.address(), echo.address()];
+    addresses.sort();
+    assert_eq!(addresses[2], uds);
+    for address in &addresses[..2] {
+        let port = address.strip_prefix("tcp|127.0.0.1|").expect("tcp");
+        assert_ne!(port.parse(), Ok(0_u16), "the real port");
+    }
+    assert_ne!(addresses[0], addresses[1]);
+    for address in &addresses {
+        tofucat(["call", address, "--body", "x"]).expect_success();
+    }
+}
+
+#[test]
+fn echo_as_json_says_where_it_listens() {
+    let echo = Running::start(["--json", "echo", "tcp|127.0.0.1|0"]);
+    let listening = echo.object();
+    assert_eq!(listening["event"], "listening");
+    let address = listening["address"].as_str().expect("an address");
+    assert!(address.starts_with("tcp|127.0.0.1|"));
+    tofucat(["call", address, "--body", "x"]).expect_success();
+}
+
+#[test]
+fn echo_ends_after_its_byes() {
+    let (echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-byes", "2"]);
+    for _ in 0..2 {
+        tofucat(["call", &address]).expect_success();
+    }
+    echo.end().expect_success();
+}
+
+#[test]
+fn echo_ends_after_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    let (echo, address) = server(["echo", &uds, "--max-time", "0.2"]);
+    assert_eq!(address, uds);
+    echo.end().expect_success();
+    assert!(
+        !directory.path().join("socket").exists(),
+        "the socket is removed"
+    );
+}
+
+#[test]
+fn echo_says_bye_when_its_time_is_over() {
+    let (_echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-time", "0.3"]);
+    let group = crate::call::open_channel(&address);
+    let last = crate::call::until_closed(group);
+    assert_eq!(last, ["HelloResponse", "ByeRequest"]);
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let (_echo, address) = server(["echo", "tcp|127.0.0.1|0"]);
+    for subcommand in ["echo", "sink", "listen"] {
+        let what = format!("{subcommand} {address}");
+        tofucat([subcommand, &address]).expect_error(&what, "in use");
+    }
+    let done = tofucat(["echo", "tcp|127.0.0.1|0", &address]);
+    done.expect_error(&format!("echo {address}"), "in use");
+}
+
+#[test]
+fn sink_counts_signals_by_channel() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    let sink = Running::start(["sink", "tcp|127.0.0.1|0", &uds, "--max-byes", "3"]);
+    for _ in 0..2 {
+        let address = sink.address();
+        let call = ["call", &address, "--signal", "--count", "1000", "--json"];
+        let done = tofucat(call);
+        done.expect_success();
+        let answer = &done.objects()[0];
+        assert_eq!(answer["op_code"], "Response");
+        assert_eq!(answer["headers"], json!([["signals", "1000"]]));
+        assert_eq!(answer["body"], "");
+    }
+    let done = tofucat(["call", &uds, "--json"]);
+    assert_eq!(done.objects()[0]["headers"], json!([["signals", "0"]]));
+    sink.end().expect_success();
+}
+
+#[test]
+fn listen_prints_every_event_with_every_key() {
+    let message_keys = [
+        "body",
+        "body_len",
+        "channel",
+        "event",
+        "headers",
+        "message_id",
+        "more",
+        "op_code",
+        "status",
+    ];
+    let listen = Running::start(["listen", "tcp|127.0.0.1|0", "--json"]);
+    let listening = listen.object();
+    let mut listening_keys = message_keys.to_vec();
+    listening_keys.insert(0, "address");
+    assert_eq!(keys(&listening), listening_keys);
+    assert_eq!(listening["op_code"], "WelcomeResponse");
+    assert_eq!(listening["status"], "success");
+    let address = listening["address"].as_str().unwrap();
+
+    let call = tofucat([
+        "call",
+        address,
+        "--signal",
+        "--header",
+        "a:1",
+        "--header",
+        "a: 2",
+        "--body",
+        "tofu",
+        "--timeout",
+        "0.5",
+    ]);
+    call.expect_error(&format!("call {address}"), "1 request was not answered");
+
+    let hello = listen.object();
+    assert_eq!(keys(&hello), message_keys);
+    assert_eq!(
+        (&hello["event"], &hello["op_code"]),
+        (&json!("message"), &json!("HelloRequest"))
+    );
+    assert_eq!(hello["headers"], json!([["~connect_to", address]]));
+    let signal = listen.object();
+    assert_eq!(keys(&signal), message_keys);
+    assert_eq!(signal["op_code"], "Signal");
+    assert_eq!(signal["headers"], json!([["a", "1"], ["a", "2"]]));
+    assert_eq!(
+        (&signal["body"], &signal["body_len"]),
+        (&json!("tofu"), &json!(4))
+    );
+    assert_eq!(
+        (&signal["more"], &signal["status"]),
+        (&json!(false), &json!("success"))
+    );
+    assert_eq!(signal["channel"], hello["channel"]);
+    assert!(signal["message_id"].is_u64() && signal["channel"].is_u64());
+    assert_eq!(listen.object()["op_code"], "Request");
+    let closed = listen.object();
+    assert_eq!(
+        keys(&closed),
+        ["channel", "event", "message_id", "reason", "status"]
+    );
+    assert_eq!(
+        (&closed["event"], &closed["channel"]),
+        (&json!("closed"), &hello["channel"])
+    );
+    assert_eq!(closed["status"], "peer_disconnected");
+}
+
+#[test]
+fn listen_prints_lines() {
+    let (listen, address) = server(["listen", "tcp|127.0.0.1|0"]);
+    let call = Running::start(["call", &address, "--body", "a\x1b[31m\"\n"]);
+    let hello = listen.line();
+    assert!(hello.starts_with("message channel="), "{hello}");
+    assert!(
+        hello.contains(" op_code=HelloRequest message_id=1 "),
+        "{hello}"
+    );
+    let request = listen.line();
+    assert!(
+        request.ends_with(r#" op_code=Request message_id=2 body_len=8 body="a\u{1b}[31m\"\n""#),
+        "{request}"
+    );
+    call.interrupt();
+    call.end().expect_code(130);
+    assert!(listen.line().contains(" op_code=ByeRequest "));
+    assert!(listen.line().contains(" status=channel_closed "));
+}
+
+#[test]
+fn what_is_not_utf_8_is_base64() {
+    let listen = Running::start(["listen", "tcp|127.0.0.1|0", "--json"]);
+    let listening = listen.object();
+    let address = listening["address"].as_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("body");
+    std::fs::write(&file, b"\xff\x00").unwrap();
+    let file = file.to_str().unwrap();
+    tofucat([
+        "call",
+        address,
+        "--signal",
+        "--file",
+        file,
+        "--timeout",
+        "0.2",
+    ])
+    .expect_code(1);
+    let (_hello, signal) = (listen.object(), listen.object());
+    assert_eq!(
+        (&signal["body_base64"], &signal["body_len"]),
+        (&json!("/wA="), &json!(2))
+    );
+    assert!(signal.get("body").is_none());
+}
