@@ -286,7 +286,7 @@ impl Group {
             return self.send_to_listener(&channel, message);
         };
         if matches!(peer.socket, Socket::Closed) {
-            let refusal = Refusal::ChannelClosing(channel.number);
+            let refusal = self.closed(&channel);
             return Err(PostError::new(message, refusal));
         }
         let now = self.engine.clock.now();
@@ -346,7 +346,7 @@ impl Group {
     }
 
     /// Closes a channel at once; the driver tells the application.
-    fn close(&self, message: Message) -> Result<Header, PostError> {
+    fn close(&self, mut message: Message) -> Result<Header, PostError> {
         let channel = match self.channel(message.channel()) {
             Ok(channel) => channel,
             Err(refusal) => return Err(PostError::new(message, refusal)),
@@ -354,26 +354,31 @@ impl Group {
         let refusal = if let Some(mut peer) = channel.peer() {
             if peer.connection.is_known() {
                 let before = mem::replace(&mut peer.socket, Socket::Closed);
-                matches!(before, Socket::Closed).then_some(Refusal::ChannelClosing(channel.number))
+                matches!(before, Socket::Closed).then(|| self.closed(&channel))
             } else {
                 Some(Refusal::InvalidChannelNumber(channel.number))
             }
         } else {
             channel.listener().and_then(|mut listener| {
                 let before = mem::replace(&mut listener.socket, ListenerSocket::Closed);
-                matches!(before, ListenerSocket::Closed)
-                    .then_some(Refusal::ChannelClosing(channel.number))
+                matches!(before, ListenerSocket::Closed).then(|| self.closed(&channel))
             })
         };
         if let Some(refusal) = refusal {
             return Err(PostError::new(message, refusal));
         }
-        let header = Header {
-            id: id_for(&message),
-            ..message.binary_header()
-        };
+        message.address_to(channel.number, id_for(&message));
         self.look_at(channel.token);
-        Ok(header)
+        Ok(message.binary_header())
+    }
+
+    /// Why a channel without a socket takes nothing: the application closed it a moment ago, or it
+    /// ended while the poster waited for it.
+    fn closed(&self, channel: &Channel) -> Refusal {
+        match self.channel_at(channel.token) {
+            Some(_) => Refusal::ChannelClosing(channel.number),
+            None => Refusal::InvalidChannelNumber(channel.number),
+        }
     }
 }
 

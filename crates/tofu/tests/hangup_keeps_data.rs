@@ -6,7 +6,7 @@ mod support;
 use std::{env, io::Write, net::Shutdown, process::Command};
 
 use support::*;
-use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Status};
+use tofu::{Address, ChannelGroup, ChannelNumber, Event, Message, OpCode, Options, Status};
 
 const MESSAGES: usize = 2_000;
 
@@ -300,19 +300,22 @@ fn crash(address: &Address) -> ! {
     std::process::abort()
 }
 
-/// The peer is an engine whose group is closed at once.
+/// The peer is an engine whose group closes at once: what its kernel had not passed on is lost, but
+/// what came is in order and without a gap.
 #[test]
-fn what_an_engine_sent_before_its_hard_close_is_delivered() {
+fn what_came_before_an_engines_hard_close_is_delivered() {
     over_both(|address| {
-        let clients: Engine = engine();
-        let servers = engine();
+        let (servers, clients) = (engine(), engine());
         let mut p = pair_between(&servers, &clients, address);
-        for number in 0..100 {
+        for number in 0..1_000 {
             p.client.post(numbered(p.at_client, number, 10)).unwrap();
         }
-        eventually("all of it has left", || clients.metrics().queued_bytes == 0);
+        eventually("some have come", || {
+            servers.metrics().pool_messages_out >= 10
+        });
         p.client.abort();
         let heard = hear_to_the_end(&mut p.server, p.at_server, 1);
-        assert!(heard.messages.into_iter().eq(0..100));
+        assert!(heard.messages.len() >= 10);
+        assert!(heard.messages.iter().copied().eq(0..heard.messages.len()));
     });
 }

@@ -58,7 +58,7 @@ impl Reactor {
                 Err(_) => {}
             }
         }
-        self.unfinished.push(channel.token);
+        self.come_back(channel.token);
     }
 
     /// A new listener is opened; one that paused goes on; one that was closed is gone.
@@ -74,12 +74,18 @@ impl Reactor {
                     self.end(group, channel, reason);
                 }
             }
-            ListenerSocket::Open { paused_until, .. } => {
-                if paused_until.take_if(|until| *until <= self.now).is_some() {
+            ListenerSocket::Resolving => {}
+            ListenerSocket::Open { paused_until, .. } => match *paused_until {
+                Some(until) if until > self.now => {
+                    self.timers.note(channel.token, &mut listener.noted, until);
+                }
+                Some(_) => {
+                    *paused_until = None;
                     drop(listener);
                     self.accept(group, channel);
                 }
-            }
+                None => {}
+            },
             ListenerSocket::Closed => {
                 drop(listener);
                 self.end(group, channel, Status::CHANNEL_CLOSED.into());

@@ -49,8 +49,10 @@ pub(crate) struct Listener {
 
 #[derive(Debug)]
 pub(crate) enum ListenerSocket {
-    /// The driver has not begun, or its host name is being looked up.
+    /// The driver has not begun.
     Unopened,
+    /// The host name is being looked up.
+    Resolving,
     Open {
         socket: net::Listener,
         /// Out of descriptors: accepting goes on then.
@@ -73,8 +75,10 @@ pub(crate) struct Peer {
 /// A peer's socket, from the address to the end.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// The driver has not begun, or the host name is being looked up.
+    /// The driver has not begun.
     Unopened(Address),
+    /// The host name is being looked up.
+    Resolving,
     /// A UDS listener's backlog was full: try again.
     Retrying {
         address: Address,
@@ -137,6 +141,17 @@ impl Listener {
             address,
             socket: ListenerSocket::Unopened,
             noted: Noted::default(),
+        }
+    }
+}
+
+impl Socket {
+    /// When to go on with opening it, if nothing else happens.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Connecting { until, .. } => Some(*until),
+            Self::Retrying { at, .. } => Some(*at),
+            Self::Unopened(_) | Self::Resolving | Self::Open(_) | Self::Closed => None,
         }
     }
 }

@@ -52,6 +52,7 @@ impl Reactor {
         }
         let room = &group.engine.budget;
         if peer.wants_room
+            && !draining
             && peer.connection.queue().bytes() <= group.engine.options.channel_queue_bytes_max / 2
             && room.has_room()
         {
@@ -64,7 +65,8 @@ impl Reactor {
         if let Some(status) = peer.connection.handle_timeout(self.now) {
             return Err(status.into());
         }
-        if let Some(due) = peer.connection.poll_timeout() {
+        let dues = [peer.connection.poll_timeout(), peer.socket.due()];
+        for due in dues.into_iter().flatten() {
             self.timers.note(channel.token, &mut peer.noted, due);
         }
         Ok(())
@@ -170,7 +172,7 @@ impl Reactor {
         // What was held back for want of messages is thrown away with the rest.
         if peer.connection.is_held() {
             peer.connection.resume(self.now);
-            self.unfinished.push(channel.token);
+            self.come_back(channel.token);
         }
         Ok(())
     }

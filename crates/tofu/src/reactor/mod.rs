@@ -90,16 +90,14 @@ impl Reactor {
     }
 
     /// One turn: waits at most `patience` (`None`: as long as it takes) for something to happen, and
-    /// sees to it. It does not wait when there is something for the application already.
+    /// sees to it. It does not wait when there is something for the application already, but it
+    /// does look at the sockets, so that no flood of other things keeps them waiting.
     pub(crate) fn turn(
         driver: &mut Driver<'_, Self>,
         group: &Arc<Group>,
         patience: Option<Duration>,
     ) -> io::Result<()> {
         driver.look_around(group);
-        if !driver.inbox.is_empty() {
-            return Ok(());
-        }
         let patience = driver.patience(group, patience);
         if patience.is_some_and(|patience| patience.is_zero()) {
             driver.wait(patience)?;
@@ -141,6 +139,13 @@ impl Reactor {
     /// What waits for the application.
     pub(crate) fn inbox(&mut self) -> &mut Inbox {
         &mut self.inbox
+    }
+
+    /// Sees to this channel once more in the next turn.
+    fn come_back(&mut self, token: Token) {
+        if !self.unfinished.contains(&token) {
+            self.unfinished.push(token);
+        }
     }
 
     /// All that can be done without asking the poller.
@@ -190,7 +195,7 @@ impl Reactor {
 
     /// How long the poller may wait.
     fn patience(&self, group: &Group, patience: Option<Duration>) -> Option<Duration> {
-        if self.is_busy(group) {
+        if self.is_busy(group) || !self.inbox.is_empty() {
             return Some(Duration::ZERO);
         }
         let timer = self.timers.next().map(|due| due.since(self.now));

@@ -34,10 +34,11 @@ impl Reactor {
             Some("") | None => DEFAULT_HOST,
             Some(host) => host,
         };
-        match addresses(group, channel, host, address.port()) {
-            Some(found) => self.connect_next(group, channel, peer, found),
-            None => Ok(()),
+        if let Some(found) = addresses(group, channel, host, address.port()) {
+            return self.connect_next(group, channel, peer, found);
         }
+        peer.socket = Socket::Resolving;
+        Ok(())
     }
 
     /// The addresses of a channel's host are known, or never will be.
@@ -56,12 +57,12 @@ impl Reactor {
             Err(error) => Err(Reason::with_error(Status::NAME_NOT_RESOLVED, &error)),
         };
         let outcome = if let Some(mut peer) = channel.peer() {
-            if !matches!(peer.socket, Socket::Unopened(_)) {
+            if !matches!(peer.socket, Socket::Resolving) {
                 return;
             }
             found.and_then(|found| self.connect_next(group, &channel, &mut peer, found))
         } else if let Some(mut listener) = channel.listener() {
-            if !matches!(listener.socket, ListenerSocket::Unopened) {
+            if !matches!(listener.socket, ListenerSocket::Resolving) {
                 return;
             }
             found.and_then(|found| {
@@ -99,7 +100,6 @@ impl Reactor {
             match started {
                 Ok(stream) => {
                     let until = self.share_of_time(peer, left.len());
-                    self.timers.note(channel.token, &mut peer.noted, until);
                     peer.socket = Socket::Connecting {
                         stream,
                         left,
@@ -143,7 +143,10 @@ impl Reactor {
             return Ok(());
         };
         let reason = match stream.finish_connect() {
-            Ok(Some(())) => return self.connected(group, channel, peer),
+            Ok(Some(())) => {
+                self.connected(group, channel, peer);
+                return Ok(());
+            }
             Ok(None) if self.now < *until => return Ok(()),
             Ok(None) => Status::CONNECT_TIMEOUT.into(),
             Err(error) => {
@@ -159,12 +162,7 @@ impl Reactor {
         self.connect_next(group, channel, peer, left)
     }
 
-    fn connected(
-        &mut self,
-        group: &Group,
-        channel: &Channel,
-        peer: &mut Peer,
-    ) -> Result<(), Reason> {
+    fn connected(&self, group: &Group, channel: &Channel, peer: &mut Peer) {
         let socket = std::mem::replace(&mut peer.socket, Socket::Closed);
         if let Socket::Connecting { stream, .. } = socket {
             let mut open = OpenSocket::new(stream);
@@ -172,7 +170,6 @@ impl Reactor {
             peer.socket = Socket::Open(open);
             peer.connection.handle_connected(self.now);
         }
-        self.service(group, channel, peer)
     }
 
     pub(super) fn connect_uds(
@@ -191,16 +188,14 @@ impl Reactor {
             Ok(stream) => {
                 peer.socket = Socket::Open(OpenSocket::new(stream));
                 peer.connection.handle_connected(self.now);
-                self.service(group, channel, peer)
+                Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let at = self.now + RETRY;
-                self.timers.note(channel.token, &mut peer.noted, at);
                 peer.socket = Socket::Retrying {
                     address: address.clone(),
-                    at,
+                    at: self.now + RETRY,
                 };
-                self.service(group, channel, peer)
+                Ok(())
             }
             Err(error) => {
                 let status = net::status_of(&error, Status::CONNECT_FAILED);
@@ -222,7 +217,10 @@ impl Reactor {
             (Some(path), _) => net::Listener::bind_uds(path, options),
             (None, None | Some("")) => net::Listener::bind_tcp(None, address.port(), options),
             (None, Some(host)) => match addresses(group, channel, host, address.port()) {
-                None => return Ok(()),
+                None => {
+                    listener.socket = ListenerSocket::Resolving;
+                    return Ok(());
+                }
                 Some(found) => {
                     net::Listener::bind_tcp(Some(found[0].ip()), address.port(), options)
                 }

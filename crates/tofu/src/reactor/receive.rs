@@ -43,11 +43,7 @@ impl Reactor {
         };
         if matches!(peer.socket, Socket::Connecting { .. }) {
             let checked = self.check_connecting(group, channel, &mut peer);
-            drop(peer);
-            if let Err(reason) = checked {
-                self.end(group, channel, reason);
-            }
-            return;
+            return self.after(group, channel, peer, checked);
         }
         if writable {
             peer.handle_writable(&group.registry, channel.token, self.now);
@@ -79,7 +75,7 @@ impl Reactor {
             Socket::Open(open) if matches!(open.writing, Writing::Broken(_)) => {
                 self.read(group, channel, &mut peer, true)
             }
-            Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
+            Socket::Resolving | Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
             Socket::Closed => Err(Status::CHANNEL_CLOSED.into()),
         };
         self.after(group, channel, peer, over);
@@ -140,7 +136,7 @@ impl Reactor {
                 _ => Ok(()),
             },
             Read::Unfinished => {
-                self.unfinished.push(channel.token);
+                self.come_back(channel.token);
                 Ok(())
             }
             Read::Starved => {

@@ -316,6 +316,16 @@ impl RawListener {
 }
 
 impl Raw {
+    /// Ends both directions, as a peer that goes away does.
+    pub fn shut_down(&mut self) {
+        let both = std::net::Shutdown::Both;
+        match self {
+            Self::Tcp(stream) => stream.shutdown(both),
+            Self::Uds(stream) => stream.shutdown(both),
+        }
+        .expect("shut down");
+    }
+
     /// Reads exactly this many bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
