@@ -122,9 +122,9 @@ impl Application {
             };
             let answer = answer.expect("its op code has an echo");
             // To answer signals with signals would never end.
-            if answer.op_code() != OpCode::Signal && answer.id().is_assigned() {
-                // A message that waits for room must not starve the receiver it came from.
-                self.outbox.push_back(answer.clone());
+            if answer.op_code() != OpCode::Signal && self.may_post(answer.op_code()) {
+                self.outbox.push_back(answer);
+                self.let_go_of_the_pool();
             }
         }
         Some(op_code)
@@ -165,7 +165,11 @@ impl Application {
         if random.percent(self.script.mischief) {
             let op_code = random.pick(&OpCode::ALL);
             if !self.may_post(op_code) {
-                return Some(Message::new(op_code, self.channel).with_id(1).with_body("?"));
+                return Some(
+                    Message::new(op_code, self.channel)
+                        .with_id(1)
+                        .with_body("?"),
+                );
             }
         }
         let op_code = self.next_op_code()?;
@@ -207,6 +211,17 @@ impl Application {
     pub(crate) fn wait_with(&mut self, message: Message, queued_bytes: usize) {
         self.outbox.push_front(message);
         self.waits_below = Some(queued_bytes);
+        self.let_go_of_the_pool();
+    }
+
+    /// What waits for room must not starve the receiver that it came from: two applications that both
+    /// do so would wait for each other for ever, and no protocol can help them.
+    fn let_go_of_the_pool(&mut self) {
+        if self.waits_below.is_some() {
+            for message in &mut self.outbox {
+                *message = message.clone();
+            }
+        }
     }
 
     pub(crate) fn posted(&mut self, op_code: OpCode) {

@@ -170,7 +170,10 @@ fn what_is_no_socket_is_not_touched() {
     for taken in [&file, &folder, &link] {
         listen_fails(&mut group, taken, Status::ADDRESS_IN_USE);
     }
-    assert_eq!(fs::read_to_string(link.path().unwrap()).unwrap(), "precious");
+    assert_eq!(
+        fs::read_to_string(link.path().unwrap()).unwrap(),
+        "precious"
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
@@ -589,10 +592,7 @@ fn out_of_descriptors_a_listener_pauses_and_goes_on() {
             .arg(program);
         command
     };
-    if !in_own_process(
-        "out_of_descriptors_a_listener_pauses_and_goes_on",
-        limited,
-    ) {
+    if !in_own_process("out_of_descriptors_a_listener_pauses_and_goes_on", limited) {
         return;
     }
     let engine = engine();

@@ -17,7 +17,13 @@ mod receive;
 pub(crate) mod seat;
 pub(crate) mod timers;
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use mio::{Events, Poll, Token};
 use tofu_proto::{Instant, Message};
@@ -67,7 +73,7 @@ pub(crate) struct Reactor {
     mode: Mode,
     mode_noted: Noted,
     /// Channels that were not read, or accepted from, to the end.
-    unfinished: Vec<Token>,
+    unfinished: BTreeSet<Token>,
     /// Channels that are not read because the pool is empty, first starved first.
     starved: VecDeque<Token>,
     now: Instant,
@@ -83,7 +89,7 @@ impl Reactor {
             timers: Timers::default(),
             mode: Mode::Serving,
             mode_noted: Noted::default(),
-            unfinished: Vec::new(),
+            unfinished: BTreeSet::new(),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
         }
@@ -143,9 +149,7 @@ impl Reactor {
 
     /// Sees to this channel once more in the next turn.
     fn come_back(&mut self, token: Token) {
-        if !self.unfinished.contains(&token) {
-            self.unfinished.push(token);
-        }
+        self.unfinished.insert(token);
     }
 
     /// All that can be done without asking the poller.

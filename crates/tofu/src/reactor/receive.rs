@@ -83,36 +83,42 @@ impl Reactor {
 
     /// Feeds the channels that starved, in their order, as far as the pool goes.
     pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
-        if self.starved.is_empty() {
-            return;
-        }
-        while !group.engine.pool.is_empty() {
-            let Some(token) = self.starved.pop_front() else {
-                // What is left is for the next group.
-                return group.engine.pool.call_next();
-            };
-            let Some(channel) = group.channel_at(token) else {
-                continue;
-            };
-            let Some(mut peer) = channel.peer() else {
-                continue;
-            };
-            peer.connection.resume(self.now);
-            let over = match self.deliver(group, &mut peer, &[]) {
-                Read::Over(reason) => Err(reason),
-                Read::Starved => {
-                    peer.connection.hold();
-                    self.starved.push_front(token);
-                    Ok(())
+        while let Some(&token) = self.starved.front() {
+            if group.engine.pool.is_empty() {
+                return group.engine.pool.line_up(Arc::downgrade(group));
+            }
+            // It stays in its place until it has read all it can: only then was the hunger over.
+            let starves = group
+                .channel_at(token)
+                .is_some_and(|channel| self.feed(group, &channel));
+            if !starves {
+                self.starved.pop_front();
+                if self.starved.is_empty() {
+                    // What is left is for the next group.
+                    group.engine.pool.call_next();
                 }
-                // What its socket said while it was not read is not said again.
-                Read::Dry | Read::Unfinished => self.read(group, &channel, &mut peer, true),
-            };
-            self.after(group, &channel, peer, over);
+            }
         }
-        if !self.starved.is_empty() {
-            group.engine.pool.line_up(Arc::downgrade(group));
-        }
+    }
+
+    /// Feeds one channel. `true` says that it starves again.
+    fn feed(&mut self, group: &Arc<Group>, channel: &Channel) -> bool {
+        let Some(mut peer) = channel.peer() else {
+            return false;
+        };
+        peer.connection.resume(self.now);
+        let over = match self.deliver(group, &mut peer, &[]) {
+            Read::Over(reason) => Err(reason),
+            Read::Starved => {
+                peer.connection.hold();
+                Ok(())
+            }
+            // What its socket said while it was not read is not said again.
+            Read::Dry | Read::Unfinished => self.read(group, channel, &mut peer, true),
+        };
+        let starves = over.is_ok() && peer.connection.is_held();
+        self.after(group, channel, peer, over);
+        starves
     }
 
     /// Reads what the socket has, up to a bound, and delivers it.
@@ -224,11 +230,15 @@ impl Reactor {
     /// Puts a channel into the line of those that wait for a message.
     fn starve(&mut self, group: &Arc<Group>, channel: &Channel, peer: &mut Peer) {
         peer.connection.hold();
-        self.starved.push_back(channel.token);
-        if self.starved.len() == 1 {
+        // Being fed, it is still in its place.
+        if self.starved.front() == Some(&channel.token) {
+            return;
+        }
+        if self.starved.is_empty() {
             group.engine.counters.count(Counter::PoolEmpty);
             self.inbox.push(Event::PoolEmpty);
             group.engine.pool.line_up(Arc::downgrade(group));
         }
+        self.starved.push_back(channel.token);
     }
 }

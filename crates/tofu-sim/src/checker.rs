@@ -1,0 +1,477 @@
+//! What the protocol promises, held against what happens.
+//!
+//! The checker hears of every message that was taken, of every byte that was written and read, and
+//! of every message that was delivered or came back. From the lengths of the frames alone it knows
+//! which message must be where:
+//!
+//! ```text
+//! posted      | 0 | 1  | 2     | 3 | 4     | 5 |
+//! read       --------------->|                      0, 1 were delivered; 2 is half read
+//! written    ------------------------->|            3 is in the stream; 4 and 5 come back
+//! ```
+
+use std::{cmp::Ordering, fmt};
+
+use tofu_proto::{
+    ChannelNumber, Instant, Message, OpCode, Refusal, Side, Status, Timeouts, Violation,
+};
+
+use crate::{
+    Both,
+    application::Said,
+    both::{SIDES, other},
+};
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Broken {
+    /// What was delivered is not what was posted next.
+    Altered {
+        /// Who posted.
+        from: Side,
+        /// The message's place among all that were posted.
+        index: usize,
+        /// What was posted, as it should arrive.
+        posted: Box<Message>,
+        /// What arrived.
+        delivered: Box<Message>,
+    },
+    /// More was delivered than was posted.
+    Invented(Side, Box<Message>),
+    /// All bytes of a message were read, and it was not delivered (or it was before they were).
+    NotDelivered {
+        /// Who posted.
+        from: Side,
+        /// Messages delivered.
+        delivered: usize,
+        /// Messages whose bytes were all read.
+        read: usize,
+    },
+    /// What came back is not what had not been sent.
+    WrongReturn {
+        /// Who posted.
+        from: Side,
+        /// What had to come back, if anything had to.
+        expected: Option<Box<Message>>,
+        /// What came back, if anything did.
+        returned: Option<Box<Message>>,
+    },
+    /// Bytes appeared in the stream, or disappeared without a reset.
+    Bytes {
+        /// Who wrote.
+        from: Side,
+        /// Bytes that were written.
+        written: usize,
+        /// Bytes that were read, thrown away or are under way.
+        accounted: usize,
+    },
+    /// Messages are gone although nothing was thrown away.
+    Vanished(Side, usize),
+    /// What may be posted was refused.
+    Refused(Side, OpCode, Refusal),
+    /// What may not be posted was taken.
+    Taken(Side, OpCode),
+    /// A refused message came back changed.
+    Mangled(Side, OpCode),
+    /// A well-behaved peer was blamed.
+    Violation(Side, Violation),
+    /// A channel closed for a reason that there was not.
+    WrongReason(Side, Status, &'static str),
+    /// Something happened on a channel after its end.
+    AfterClose(Side),
+    /// A conversation in which nothing went wrong did not end well.
+    NotGraceful(Side, Option<Status>),
+    /// Messages of a pool never came back.
+    PoolLeaks(Side, usize),
+    /// Nothing will ever happen again, and the channels are not closed.
+    Stalled(Both<Option<Status>>),
+    /// The run takes for ever.
+    Endless,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Altered {
+                from,
+                index,
+                posted,
+                delivered,
+            } => write!(
+                f,
+                "{from:?}'s message {index} arrived altered, or another in its place: \
+                 posted {posted:?}, delivered {delivered:?}"
+            ),
+            Self::Invented(from, message) => write!(f, "{from:?} never posted {message:?}"),
+            Self::NotDelivered {
+                from,
+                delivered,
+                read,
+            } => write!(
+                f,
+                "of {from:?}'s messages {read} were read, and {delivered} delivered"
+            ),
+            Self::WrongReturn {
+                from,
+                expected,
+                returned,
+            } => {
+                write!(
+                    f,
+                    "{from:?} should get back {expected:?}, and gets {returned:?}"
+                )
+            }
+            Self::Bytes {
+                from,
+                written,
+                accounted,
+            } => write!(
+                f,
+                "{from:?} wrote {written} bytes, and {accounted} were read, thrown away or under way"
+            ),
+            Self::Vanished(from, count) => {
+                write!(
+                    f,
+                    "{count} of {from:?}'s messages are gone, and nothing was thrown away"
+                )
+            }
+            Self::Refused(side, op_code, why) => {
+                write!(f, "{side:?} may post {op_code}, and was refused: {why}")
+            }
+            Self::Taken(side, op_code) => write!(f, "{side:?} may not post {op_code}, and could"),
+            Self::Mangled(side, op_code) => {
+                write!(f, "{side:?}'s {op_code} was refused, and came back changed")
+            }
+            Self::Violation(side, violation) => {
+                write!(
+                    f,
+                    "{side:?} blames a peer that did nothing wrong: {violation}"
+                )
+            }
+            Self::WrongReason(side, status, why) => {
+                write!(f, "{side:?} closed with {status}, but {why}")
+            }
+            Self::AfterClose(side) => write!(f, "something happened to {side:?} after its close"),
+            Self::NotGraceful(side, status) => {
+                write!(f, "nothing went wrong, and {side:?} ended with {status:?}")
+            }
+            Self::PoolLeaks(side, count) => {
+                write!(f, "{count} messages of {side:?}'s pool never came back")
+            }
+            Self::Stalled(closed) => write!(f, "nothing will ever happen again: {closed:?}"),
+            Self::Endless => f.write_str("the run does not end"),
+        }
+    }
+}
+
+pub(crate) type Checked<T = ()> = Result<T, Broken>;
+
+/// Holds what happens against what was promised.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    timeouts: Timeouts,
+    /// By who posts.
+    ways: Both<Way>,
+    ends: Both<End>,
+}
+
+/// One direction of the conversation.
+#[derive(Debug, Default)]
+struct Way {
+    posted: Vec<Posted>,
+    written: usize,
+    read: usize,
+    delivered: usize,
+    returned: usize,
+}
+
+#[derive(Debug)]
+struct Posted {
+    message: Message,
+    /// Where its frame ends in the stream.
+    end: usize,
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+struct End {
+    /// The last time that anything moved here.
+    moved: Instant,
+    connected: bool,
+    closed: Option<Status>,
+}
+
+impl Way {
+    /// Messages that end within the first `bytes` of the stream.
+    fn within(&self, bytes: usize) -> usize {
+        self.posted.partition_point(|posted| posted.end <= bytes)
+    }
+
+    fn end_of(&self, messages: usize) -> usize {
+        messages
+            .checked_sub(1)
+            .map_or(0, |last| self.posted[last].end)
+    }
+}
+
+/// What happens.
+impl Checker {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            ways: Both::default(),
+            ends: Both::of(|_| End {
+                moved: Instant::ORIGIN,
+                connected: false,
+                closed: None,
+            }),
+        }
+    }
+
+    pub(crate) fn connected(&mut self, now: Instant) {
+        for side in SIDES {
+            self.ends[side].connected = true;
+            self.ends[side].moved = now;
+        }
+    }
+
+    /// A message was taken. It is as it travels, with the numbers that it was given.
+    pub(crate) fn posted(&mut self, side: Side, message: Message, now: Instant) -> Checked {
+        self.moved(side, now)?;
+        let way = &mut self.ways[side];
+        let end = way.end_of(way.posted.len()) + message.frame_len();
+        way.posted.push(Posted { message, end });
+        Ok(())
+    }
+
+    pub(crate) fn written(&mut self, side: Side, count: usize, now: Instant) -> Checked {
+        self.moved(side, now)?;
+        self.ways[side].written += count;
+        Ok(())
+    }
+
+    /// `side` read what the other one wrote.
+    pub(crate) fn read(&mut self, side: Side, count: usize, now: Instant) -> Checked {
+        self.moved(side, now)?;
+        self.ways[other(side)].read += count;
+        Ok(())
+    }
+
+    /// `side` got a message of the other one.
+    pub(crate) fn delivered(
+        &mut self,
+        side: Side,
+        channel: ChannelNumber,
+        message: &Message,
+        now: Instant,
+    ) -> Checked {
+        self.moved(side, now)?;
+        let from = other(side);
+        let way = &mut self.ways[from];
+        let index = way.delivered;
+        let Some(posted) = way.posted.get(index) else {
+            return Err(Broken::Invented(from, Box::new(message.clone())));
+        };
+        let expected = posted.message.clone().with_channel(channel);
+        if expected != *message {
+            return Err(Broken::Altered {
+                from,
+                index,
+                posted: Box::new(expected),
+                delivered: Box::new(message.clone()),
+            });
+        }
+        way.delivered += 1;
+        Ok(())
+    }
+
+    /// `side` has made messages of all that it read.
+    pub(crate) fn caught_up(&self, side: Side) -> Checked {
+        let from = other(side);
+        let way = &self.ways[from];
+        let read = way.within(way.read);
+        if read == way.delivered {
+            return Ok(());
+        }
+        Err(Broken::NotDelivered {
+            from,
+            delivered: way.delivered,
+            read,
+        })
+    }
+
+    /// `side` reads again after it did not for a time.
+    pub(crate) fn resumed(&mut self, side: Side, now: Instant) -> Checked {
+        self.moved(side, now)
+    }
+
+    fn moved(&mut self, side: Side, now: Instant) -> Checked {
+        if self.ends[side].closed.is_some() {
+            return Err(Broken::AfterClose(side));
+        }
+        self.ends[side].moved = now;
+        Ok(())
+    }
+}
+
+/// The end.
+impl Checker {
+    /// `side` is about to close.
+    pub(crate) fn closing(
+        &mut self,
+        side: Side,
+        status: Status,
+        said: &Said,
+        stream_is_over: bool,
+        now: Instant,
+    ) -> Checked {
+        let why_not = match status {
+            Status::CHANNEL_CLOSED => self.why_not_closed(side, said),
+            Status::PEER_DISCONNECTED => (!stream_is_over).then_some("the stream goes on"),
+            _ => self.why_not_timed_out(side, status, said, now),
+        };
+        if let Some(why_not) = why_not {
+            return Err(Broken::WrongReason(side, status, why_not));
+        }
+        if self.ends[side].closed.replace(status).is_some() {
+            return Err(Broken::AfterClose(side));
+        }
+        Ok(())
+    }
+
+    /// A close without a complaint means that what was said before the bye has arrived.
+    fn why_not_closed(&self, side: Side, said: &Said) -> Option<&'static str> {
+        let (ours, theirs) = (&self.ways[side], &self.ways[other(side)]);
+        if said.bye_signal {
+            None
+        } else if said.bye && said.heard_bye_answer {
+            let is_bye = |posted: &Posted| posted.message.op_code() == OpCode::ByeRequest;
+            let byes = ours.posted.iter().position(is_bye);
+            if byes.is_none_or(|bye| ours.delivered <= bye) {
+                Some("what was said before the bye has not arrived")
+            } else if theirs.delivered < theirs.posted.len() {
+                Some("what the peer said has not arrived")
+            } else if said.heard_bye && !said.bye_answer {
+                Some("the peer's bye is not answered")
+            } else {
+                None
+            }
+        } else if !said.bye_answer || said.bye {
+            Some("no bye was answered")
+        } else if ours.written < ours.end_of(ours.posted.len()) {
+            Some("the answer has not left")
+        } else {
+            None
+        }
+    }
+
+    fn why_not_timed_out(
+        &self,
+        side: Side,
+        status: Status,
+        said: &Said,
+        now: Instant,
+    ) -> Option<&'static str> {
+        let theirs = &self.ways[other(side)];
+        let (timeout, may_time_out) = match status {
+            Status::CONNECT_TIMEOUT => (self.timeouts.connect, !self.ends[side].connected),
+            Status::HELLO_TIMEOUT => (self.timeouts.hello, !said.hello),
+            Status::FRAME_TIMEOUT => {
+                let mid_frame = theirs.read > theirs.end_of(theirs.delivered);
+                (self.timeouts.frame, mid_frame)
+            }
+            Status::BYE_TIMEOUT => (self.timeouts.bye, said.bye || said.bye_answer),
+            _ => return Some("nobody should say that here"),
+        };
+        if !may_time_out {
+            Some("there is nothing to wait for")
+        } else if matches!(status, Status::BYE_TIMEOUT | Status::CONNECT_TIMEOUT)
+            && self.ends[side].moved + timeout > now
+        {
+            Some("something moved not long ago")
+        } else if Instant::ORIGIN + timeout > now {
+            Some("it is too early")
+        } else {
+            None
+        }
+    }
+
+    /// A message came back to `side`.
+    pub(crate) fn returned(&mut self, side: Side, message: &Message) -> Checked {
+        let way = &mut self.ways[side];
+        let expected = way.posted.get(way.within(way.written) + way.returned);
+        match expected {
+            Some(posted) if posted.message == *message => {
+                way.returned += 1;
+                Ok(())
+            }
+            expected => Err(Broken::WrongReturn {
+                from: side,
+                expected: expected.map(|posted| Box::new(posted.message.clone())),
+                returned: Some(Box::new(message.clone())),
+            }),
+        }
+    }
+
+    /// `side` is closed, and has everything back. `is_held` says that it had bytes for which it had
+    /// no message.
+    pub(crate) fn closed(&self, side: Side, is_held: bool) -> Checked {
+        let way = &self.ways[side];
+        if let Some(missing) = way.posted.get(way.within(way.written) + way.returned) {
+            return Err(Broken::WrongReturn {
+                from: side,
+                expected: Some(Box::new(missing.message.clone())),
+                returned: None,
+            });
+        }
+        if is_held {
+            Ok(())
+        } else {
+            self.caught_up(side)
+        }
+    }
+
+    /// The run is over. `unread` of each side's bytes were written and not read.
+    pub(crate) fn finish(
+        &self,
+        unread: Both<usize>,
+        discarded: Both<usize>,
+        held: Both<bool>,
+        gentle: bool,
+    ) -> Checked<Tally> {
+        let mut tally = Tally::default();
+        for side in SIDES {
+            let way = &self.ways[side];
+            let accounted = way.read + unread[side];
+            if accounted.cmp(&way.written) != Ordering::Equal {
+                return Err(Broken::Bytes {
+                    from: side,
+                    written: way.written,
+                    accounted,
+                });
+            }
+            let lost = way.within(way.written) - way.delivered;
+            if lost > 0 && discarded[side] == 0 && !held[other(side)] {
+                return Err(Broken::Vanished(side, lost));
+            }
+            let closed = self.ends[side].closed;
+            let is_whole = lost == 0 && way.returned == 0;
+            if gentle && !(is_whole && closed == Some(Status::CHANNEL_CLOSED)) {
+                return Err(Broken::NotGraceful(side, closed));
+            }
+            tally.delivered += way.delivered;
+            tally.returned += way.returned;
+            tally.lost += lost;
+        }
+        Ok(tally)
+    }
+}
+
+/// What became of all messages.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) delivered: usize,
+    pub(crate) returned: usize,
+    pub(crate) lost: usize,
+}
