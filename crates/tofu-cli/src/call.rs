@@ -21,6 +21,8 @@ use crate::{
 
 /// How many unanswered ids an error names.
 const IDS_NAMED: usize = 5;
+/// How many messages are posted before the server, the clock and Ctrl-C are heard again.
+const BURST: u64 = 256;
 
 pub(crate) fn run(
     arguments: &CallArguments,
@@ -104,15 +106,35 @@ impl<'a> Exchange<'a> {
     }
 
     fn run(&mut self, client: &mut Client<'_>, output: &mut Output) -> Result<(), Failure> {
-        self.post_what_may(client)?;
         while !self.is_done() {
-            match client.hear(&|| self.missing(), output)? {
-                Heard::Message(message) => self.hear(message, client, output)?,
-                Heard::Drained => self.is_blocked = false,
+            self.post_burst(client)?;
+            while self.may_post() {
+                let Some(heard) = client.try_hear(&|| self.missing(), output)? else {
+                    break;
+                };
+                self.handle(heard, client, output)?;
             }
-            self.post_what_may(client)?;
+            if !self.may_post() && !self.is_done() {
+                let heard = client.hear(&|| self.missing(), output)?;
+                self.handle(heard, client, output)?;
+            }
         }
         Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        heard: Heard,
+        client: &Client<'_>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        match heard {
+            Heard::Message(message) => self.hear(message, client, output),
+            Heard::Drained => {
+                self.is_blocked = false;
+                Ok(())
+            }
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -121,22 +143,27 @@ impl<'a> Exchange<'a> {
             && (self.is_checked || !self.arguments.signal)
     }
 
-    /// Posts until the window, the queue or the count is full.
-    fn post_what_may(&mut self, client: &Client<'_>) -> Result<(), Failure> {
-        let window = usize::try_from(self.arguments.window).unwrap_or(usize::MAX);
-        while !self.is_blocked
-            && self.posted < self.arguments.count
-            && self.outstanding.len() < window
-        {
+    /// Whether neither the count nor the window nor the queue is full.
+    fn may_post(&self) -> bool {
+        let in_flight = self.outstanding.len() as u64;
+        let is_window_open = self.arguments.signal || in_flight < self.arguments.window;
+        self.posted < self.arguments.count && is_window_open && !self.is_blocked
+    }
+
+    /// Posts some of what may be posted.
+    fn post_burst(&mut self, client: &Client<'_>) -> Result<(), Failure> {
+        let burst_end = self.posted + BURST;
+        while self.may_post() && self.posted < burst_end {
             let message = self.template.clone();
             let now = Instant::now();
-            if let Some(id) = self.post(message, client)? {
-                self.posted += 1;
-                if self.arguments.signal {
-                    self.progress.set(self.posted);
-                } else {
-                    self.outstanding.insert(id, now);
-                }
+            let Some(id) = self.post(message, client)? else {
+                break;
+            };
+            self.posted += 1;
+            if self.arguments.signal {
+                self.progress.set(self.posted);
+            } else {
+                self.outstanding.insert(id, now);
             }
         }
         let is_check_due = self.arguments.signal && self.posted == self.arguments.count;

@@ -96,38 +96,59 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The next thing that the server says. `missing` says what is outstanding, should it be the last.
+    /// Waits for the next thing that the server says. `missing` says what is outstanding, should it
+    /// be the last.
     pub(crate) fn hear(
         &mut self,
         missing: &dyn Fn() -> String,
         output: &mut Output,
     ) -> Result<Heard, Failure> {
         loop {
-            match self.event(missing, output)? {
-                Event::Message(message) if message.op_code() == OpCode::ByeRequest => {
-                    self.answer_bye(&message)?;
-                    return Err(self.failure(format_args!("the server said bye: {}", missing())));
-                }
-                Event::Message(message) => return Ok(Heard::Message(message)),
-                Event::Drained(_) => return Ok(Heard::Drained),
-                Event::Closed { reason, .. } => {
-                    return Err(self.failure(format_args!("{reason}: {}", missing())));
-                }
-                Event::PoolEmpty
-                | Event::Notified(_)
-                | Event::Listening { .. }
-                | Event::Returned { .. } => {}
+            let event = self.event(self.deadline, missing, output)?;
+            if let Some(heard) = self.understand(event, missing)? {
+                return Ok(heard);
             }
+        }
+    }
+
+    /// As [`hear`](Self::hear), but does not wait.
+    pub(crate) fn try_hear(
+        &mut self,
+        missing: &dyn Fn() -> String,
+        output: &mut Output,
+    ) -> Result<Option<Heard>, Failure> {
+        let event = self.event(Some(Instant::now()), missing, output)?;
+        self.understand(event, missing)
+    }
+
+    /// What an event means before the bye.
+    fn understand(
+        &self,
+        event: Option<Event>,
+        missing: &dyn Fn() -> String,
+    ) -> Result<Option<Heard>, Failure> {
+        match event {
+            Some(Event::Message(message)) if message.op_code() == OpCode::ByeRequest => {
+                self.answer_bye(&message)?;
+                Err(self.failure(format_args!("the server said bye: {}", missing())))
+            }
+            Some(Event::Message(message)) => Ok(Some(Heard::Message(message))),
+            Some(Event::Drained(_)) => Ok(Some(Heard::Drained)),
+            Some(Event::Closed { reason, .. }) => {
+                Err(self.failure(format_args!("{reason}: {}", missing())))
+            }
+            _ => Ok(None),
         }
     }
 
     /// Says bye and waits until the channel is closed.
     pub(crate) fn bye(&mut self, output: &mut Output) -> Result<(), Failure> {
         self.post(Message::bye_request(self.channel))?;
+        let missing = || "the bye was not answered".to_owned();
         let mut answered = false;
         loop {
-            match self.event(&|| "the bye was not answered".to_owned(), output)? {
-                Event::Message(message) => match message.op_code() {
+            match self.event(self.deadline, &missing, output)? {
+                Some(Event::Message(message)) => match message.op_code() {
                     OpCode::ByeResponse => answered = true,
                     // Both said bye at once.
                     OpCode::ByeRequest => {
@@ -137,9 +158,9 @@ impl<'a> Client<'a> {
                     // Said before the server heard our bye, and nobody asked for it.
                     _ => {}
                 },
-                Event::Closed { .. } if answered => return Ok(()),
-                Event::Closed { reason, .. } => {
-                    return Err(self.failure(format_args!("{reason}: the bye was not answered")));
+                Some(Event::Closed { .. }) if answered => return Ok(()),
+                Some(Event::Closed { reason, .. }) => {
+                    return Err(self.failure(format_args!("{reason}: {}", missing())));
                 }
                 _ => {}
             }
@@ -160,27 +181,23 @@ impl<'a> Client<'a> {
         Failure::new(&self.what, why)
     }
 
-    /// The next event. A message that comes back is a failure at once.
+    /// The next event, if one comes until then. A message that comes back is a failure at once.
     fn event(
         &mut self,
+        until: Option<Instant>,
         missing: &dyn Fn() -> String,
         output: &mut Output,
-    ) -> Result<Event, Failure> {
-        loop {
-            if self.is_late() {
-                let seconds = self.timeout.as_secs_f64();
-                let missing = missing();
-                return Err(self.failure(format_args!("timed out after {seconds} s: {missing}")));
-            }
-            let event = next_event(&mut self.group, self.deadline, output)?;
-            self.interrupt.check()?;
-            match event {
-                Some(Event::Returned { message, reason }) => {
-                    return Err(self.returned(&message, reason));
-                }
-                Some(event) => return Ok(event),
-                None => {}
-            }
+    ) -> Result<Option<Event>, Failure> {
+        if self.is_late() {
+            let seconds = self.timeout.as_secs_f64();
+            let missing = missing();
+            return Err(self.failure(format_args!("timed out after {seconds} s: {missing}")));
+        }
+        let event = next_event(&mut self.group, until, output)?;
+        self.interrupt.check()?;
+        match event {
+            Some(Event::Returned { message, reason }) => Err(self.returned(&message, reason)),
+            event => Ok(event),
         }
     }
 

@@ -67,8 +67,8 @@ impl Application {
         }
     }
 
-    pub(crate) fn said(&self) -> &Said {
-        &self.said
+    pub(crate) fn said(&self) -> Said {
+        self.said
     }
 
     /// It closes without a word.
@@ -145,7 +145,7 @@ impl Application {
         let may_speak = self.may_post(OpCode::Signal);
         let must_answer = self.bye_to_answer.is_some() && !self.said.bye_answer;
         let has_more = may_speak && self.posts_left > 0;
-        if has_more && !(must_answer && !self.script.finishes) {
+        if has_more && (!must_answer || self.script.finishes) {
             return Some(OpCode::Signal);
         }
         let says_bye = match self.script.bye {

@@ -322,7 +322,7 @@ impl Checker {
         &mut self,
         side: Side,
         status: Status,
-        said: &Said,
+        said: Said,
         stream_is_over: bool,
         now: Instant,
     ) -> Checked {
@@ -341,7 +341,7 @@ impl Checker {
     }
 
     /// A close without a complaint means that what was said before the bye has arrived.
-    fn why_not_closed(&self, side: Side, said: &Said) -> Option<&'static str> {
+    fn why_not_closed(&self, side: Side, said: Said) -> Option<&'static str> {
         let (ours, theirs) = (&self.ways[side], &self.ways[other(side)]);
         if said.bye_signal {
             None
@@ -370,7 +370,7 @@ impl Checker {
         &self,
         side: Side,
         status: Status,
-        said: &Said,
+        said: Said,
         now: Instant,
     ) -> Option<&'static str> {
         let theirs = &self.ways[other(side)];
@@ -386,9 +386,7 @@ impl Checker {
         };
         if !may_time_out {
             Some("there is nothing to wait for")
-        } else if matches!(status, Status::BYE_TIMEOUT | Status::CONNECT_TIMEOUT)
-            && self.ends[side].moved + timeout > now
-        {
+        } else if status == Status::BYE_TIMEOUT && self.ends[side].moved + timeout > now {
             Some("something moved not long ago")
         } else if Instant::ORIGIN + timeout > now {
             Some("it is too early")
@@ -474,4 +472,147 @@ pub(crate) struct Tally {
     pub(crate) delivered: usize,
     pub(crate) returned: usize,
     pub(crate) lost: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const CHANNEL: ChannelNumber = ChannelNumber::new(5);
+    const NOW: Instant = Instant::from_nanos(1);
+
+    fn message(id: u64) -> Message {
+        Message::signal(CHANNEL).with_id(id).with_body("body")
+    }
+
+    /// The client has posted messages 1 to 3, and all but the last byte of the third have left.
+    fn checker() -> (Checker, usize) {
+        let timeouts = Timeouts {
+            hello: Duration::from_secs(1),
+            connect: Duration::from_secs(1),
+            frame: Duration::from_secs(1),
+            bye: Duration::from_secs(1),
+        };
+        let mut checker = Checker::new(timeouts);
+        checker.connected(NOW);
+        for id in 1..=3 {
+            checker.posted(Side::Client, message(id), NOW).unwrap();
+        }
+        let written = 3 * message(1).frame_len() - 1;
+        checker.written(Side::Client, written, NOW).unwrap();
+        (checker, written)
+    }
+
+    fn deliver(checker: &mut Checker, id: u64) -> Checked {
+        checker.delivered(Side::Server, CHANNEL, &message(id), NOW)
+    }
+
+    #[test]
+    fn what_arrives_is_what_was_posted_next() {
+        let (mut checker, written) = checker();
+        checker.read(Side::Server, written, NOW).unwrap();
+        assert!(matches!(
+            checker.caught_up(Side::Server),
+            Err(Broken::NotDelivered { .. })
+        ));
+        assert!(matches!(
+            deliver(&mut checker, 2),
+            Err(Broken::Altered { index: 0, .. })
+        ));
+        deliver(&mut checker, 1).unwrap();
+        assert!(matches!(
+            deliver(&mut checker, 1),
+            Err(Broken::Altered { index: 1, .. })
+        ));
+        deliver(&mut checker, 2).unwrap();
+        checker.caught_up(Side::Server).unwrap();
+        deliver(&mut checker, 3).unwrap();
+        assert!(
+            checker.caught_up(Side::Server).is_err(),
+            "its last byte is not read"
+        );
+        assert!(matches!(
+            deliver(&mut checker, 4),
+            Err(Broken::Invented(Side::Client, _))
+        ));
+    }
+
+    #[test]
+    fn what_comes_back_is_what_has_not_left() {
+        let (mut checker, _) = checker();
+        for wrong in [1, 2] {
+            let returned = checker.returned(Side::Client, &message(wrong));
+            assert!(matches!(returned, Err(Broken::WrongReturn { .. })));
+        }
+        assert!(
+            checker.closed(Side::Client, false).is_err(),
+            "it must come back"
+        );
+        checker.returned(Side::Client, &message(3)).unwrap();
+        assert!(checker.returned(Side::Client, &message(3)).is_err(), "once");
+        checker.closed(Side::Client, false).unwrap();
+    }
+
+    #[test]
+    fn messages_and_bytes_do_not_vanish() {
+        let (mut checker, written) = checker();
+        let finish = |checker: &Checker, unread, discarded| {
+            let client = |count| Both {
+                client: count,
+                server: 0,
+            };
+            checker.finish(client(unread), client(discarded), Both::default(), false)
+        };
+        assert!(matches!(
+            finish(&checker, written, 0),
+            Err(Broken::Vanished(_, 2))
+        ));
+        let tally = finish(&checker, written, written).unwrap();
+        assert_eq!((tally.lost, tally.delivered), (2, 0));
+        assert!(matches!(
+            finish(&checker, written + 1, written),
+            Err(Broken::Bytes { .. })
+        ));
+        checker.read(Side::Server, 1, NOW).unwrap();
+        assert!(matches!(
+            finish(&checker, written, written),
+            Err(Broken::Bytes { .. })
+        ));
+    }
+
+    #[test]
+    fn a_channel_closes_once_and_for_a_reason() {
+        let (mut checker, _) = checker();
+        let mut close =
+            |status, said, is_over, now| checker.closing(Side::Client, status, said, is_over, now);
+        let said = Said {
+            hello: true,
+            ..Said::default()
+        };
+        let late = NOW + Duration::from_secs(100);
+        for (status, now) in [
+            (Status::CHANNEL_CLOSED, NOW),
+            (Status::PEER_DISCONNECTED, NOW),
+            (Status::CONNECT_TIMEOUT, late),
+            (Status::HELLO_TIMEOUT, late),
+            (Status::FRAME_TIMEOUT, late),
+            (Status::BYE_TIMEOUT, late),
+            (Status::UNKNOWN_ERROR, late),
+        ] {
+            let closed = close(status, said, false, now);
+            assert!(matches!(closed, Err(Broken::WrongReason(..))), "{status}");
+        }
+        let asked = Said { bye: true, ..said };
+        assert!(
+            close(Status::BYE_TIMEOUT, asked, false, NOW).is_err(),
+            "too early"
+        );
+        close(Status::PEER_DISCONNECTED, said, true, NOW).unwrap();
+        let again = close(Status::PEER_DISCONNECTED, said, true, NOW);
+        assert_eq!(again, Err(Broken::AfterClose(Side::Client)));
+        let posted = checker.posted(Side::Client, message(4), NOW);
+        assert_eq!(posted, Err(Broken::AfterClose(Side::Client)));
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tofu_proto::{
     Address, ChannelNumber, Connection, Instant, Message, MessageId, OpCode, Received, Refusal,
-    Side, Status,
+    Side, State, Status,
 };
 
 use crate::{
@@ -115,7 +115,10 @@ impl Peer {
         if self.can_speak() && self.application.busy_until <= world.now {
             moves.push(Move::Speak);
         }
-        let is_due = self.timer().is_some_and(|due| due <= world.now);
+        let is_due = self
+            .connection
+            .poll_timeout()
+            .is_some_and(|due| due <= world.now);
         if is_due {
             moves.push(Move::Time);
         }
@@ -148,13 +151,6 @@ impl Peer {
         has_room && self.application.wants_to_speak()
     }
 
-    fn timer(&self) -> Option<Instant> {
-        match self.sabotage {
-            Some(Sabotage::IgnoreTimers) => None,
-            _ => self.connection.poll_timeout(),
-        }
-    }
-
     fn hogged(&self, now: Instant) -> usize {
         if self.hogged_until > now {
             usize::MAX / 2
@@ -171,12 +167,17 @@ impl Peer {
         let busy = (self.application.has_mail() || self.can_speak())
             .then_some(self.application.busy_until);
         let hogged = self.connection.is_held().then_some(self.hogged_until);
-        [busy, hogged, self.timer(), Some(self.frozen_until)]
-            .into_iter()
-            .flatten()
-            .map(|time| time.max(self.frozen_until))
-            .filter(|time| *time > now)
-            .min()
+        [
+            busy,
+            hogged,
+            self.connection.poll_timeout(),
+            Some(self.frozen_until),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|time| time.max(self.frozen_until))
+        .filter(|time| *time > now)
+        .min()
     }
 
     pub(crate) fn make(&mut self, next: Move, world: &mut World) -> Checked {
@@ -184,7 +185,10 @@ impl Peer {
             Move::Write => self.write(world),
             Move::Read => self.read(world),
             Move::Resume => self.resume(world),
-            Move::Handle => self.handle(world),
+            Move::Handle => {
+                self.handle(world);
+                Ok(())
+            }
             Move::Speak => self.speak(world),
             Move::Time => self.service(world),
         }
@@ -228,7 +232,10 @@ impl Peer {
                 self.connection.handle_sent(count, world.now);
                 self.writing = Writing::Ready;
             }
-            Err(_broken) => self.writing = Writing::Broken,
+            Err(_broken) => {
+                self.connection.handle_blocked();
+                self.writing = Writing::Broken;
+            }
         }
         self.service(world)
     }
@@ -295,12 +302,16 @@ impl Peer {
         {
             self.end_writing(world);
         }
+        let is_hasty = self.sabotage == Some(Sabotage::HastyClose)
+            && self.connection.state() == State::Answered
+            && self.connection.queue().is_empty();
+        if is_hasty {
+            return self.close(Status::CHANNEL_CLOSED, world);
+        }
         if let Some(status) = self.connection.poll_close() {
             return self.close(status, world);
         }
-        if self.timer().is_some()
-            && let Some(status) = self.connection.handle_timeout(world.now)
-        {
+        if let Some(status) = self.connection.handle_timeout(world.now) {
             return self.close(status, world);
         }
         Ok(())
@@ -310,6 +321,7 @@ impl Peer {
         if self.closed.is_none() && self.connection.is_connected() {
             world.note(Event::HalfClosed(self.side));
             world.link.end(self.side);
+            self.connection.handle_blocked();
             self.writing = Writing::Ended;
         }
     }
@@ -347,11 +359,10 @@ impl Peer {
 
 /// The application's part.
 impl Peer {
-    fn handle(&mut self, world: &mut World) -> Checked {
+    fn handle(&mut self, world: &mut World) {
         if let Some(op_code) = self.application.handle(&mut world.random) {
             world.note(Event::Handled(self.side, op_code));
         }
-        Ok(())
     }
 
     fn speak(&mut self, world: &mut World) -> Checked {
@@ -381,6 +392,9 @@ impl Peer {
                 world.note(Event::Posted(self.side, header));
                 world.checker.posted(self.side, copy, world.now)?;
                 self.application.posted(op_code);
+                if self.writing != Writing::Ready {
+                    self.connection.handle_blocked();
+                }
             }
             Err(error) => {
                 world.note(Event::Refused(self.side, op_code));

@@ -34,8 +34,10 @@ impl Random {
 
     /// A number from 0 to `bound` - 1; 0 if there is none.
     pub fn below(&mut self, bound: usize) -> usize {
-        let number = self.next_u64().checked_rem(bound as u64).unwrap_or(0);
-        usize::try_from(number).expect("less than a usize")
+        let number = self.next_u64().checked_rem(bound as u64);
+        number
+            .and_then(|number| usize::try_from(number).ok())
+            .unwrap_or(0)
     }
 
     /// A number from `min` to `max`, both included.

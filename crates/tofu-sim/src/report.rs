@@ -39,7 +39,7 @@ pub struct Failure {
     pub seed: u64,
     /// What was broken.
     pub broken: Broken,
-    pub(crate) plan: Box<Plan>,
+    pub(crate) plan: Plan,
     pub(crate) trace: Trace,
 }
 

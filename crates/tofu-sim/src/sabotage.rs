@@ -21,8 +21,9 @@ pub enum Sabotage {
     DropReturned,
     /// The first message that comes back at the end comes back twice.
     DuplicateReturned,
-    /// The driver forgets its timers.
-    IgnoreTimers,
+    /// The driver closes as soon as its answer to a bye has left, and does not wait for the peer to
+    /// close: the reset may overtake the answer.
+    HastyClose,
 }
 
 /// Commits a [`Sabotage`] on a stream that passes by.
@@ -58,7 +59,7 @@ impl Saboteur {
             Sabotage::DropFrame(place)
             | Sabotage::DuplicateFrame(place)
             | Sabotage::SwapFrames(place) => self.pass_frames(bytes, place),
-            Sabotage::DropReturned | Sabotage::DuplicateReturned | Sabotage::IgnoreTimers => {
+            Sabotage::DropReturned | Sabotage::DuplicateReturned | Sabotage::HastyClose => {
                 bytes.to_vec()
             }
         }

@@ -86,7 +86,7 @@ impl Simulation {
     ///
     /// # Errors
     /// A promise was broken.
-    pub fn run(self) -> Result<Report, Failure> {
+    pub fn run(self) -> Result<Report, Box<Failure>> {
         self.finish().0
     }
 
@@ -99,14 +99,14 @@ impl Simulation {
     /// assert!(report.is_ok());
     /// assert!(events.contains(&Event::Connected));
     /// ```
-    pub fn run_traced(mut self) -> (Result<Report, Failure>, Vec<Event>) {
+    pub fn run_traced(mut self) -> (Result<Report, Box<Failure>>, Vec<Event>) {
         self.trace = Trace::new(usize::MAX);
         let (report, trace) = self.finish();
         (report, trace.into_events())
     }
 
-    fn finish(self) -> (Result<Report, Failure>, Trace) {
-        let plan = Box::new(self.plan.clone());
+    fn finish(self) -> (Result<Report, Box<Failure>>, Trace) {
+        let plan = self.plan.clone();
         let seed = self.seed;
         let mut run = match Run::new(self) {
             Ok(run) => run,
@@ -114,11 +114,13 @@ impl Simulation {
         };
         let ended = run.run().and_then(|()| run.report(seed));
         let trace = run.world.trace;
-        let report = ended.map_err(|broken| Failure {
-            seed,
-            broken,
-            plan,
-            trace: trace.clone(),
+        let report = ended.map_err(|broken| {
+            Box::new(Failure {
+                seed,
+                broken,
+                plan,
+                trace: trace.clone(),
+            })
         });
         (report, trace)
     }
@@ -161,6 +163,7 @@ impl Run {
             {
                 self.faults.pop();
                 self.commit(fault)?;
+                continue;
             }
             self.list_moves();
             if self.moves.is_empty() {

@@ -10,7 +10,7 @@ use std::{
 
 use mio::Token;
 
-use crate::group::Group;
+use crate::{group::Group, options::FRAME_MAX};
 
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -40,12 +40,13 @@ impl Budget {
         self.bytes_max.saturating_sub(self.used())
     }
 
-    /// Whether there is enough room to call those that were refused.
+    /// Whether there is enough room to call those that were refused: any message fits, so that a
+    /// peer which never reads does not keep the others from their room.
     pub(crate) fn has_room(&self) -> bool {
-        self.used() <= self.bytes_max / 2
+        self.room() >= FRAME_MAX || self.used() <= self.bytes_max / 2
     }
 
-    /// Calls `group` to look at the channel once there is room.
+    /// Calls `group` to look at the channel once there is room, once for each time it asks.
     pub(crate) fn call_when_room(&self, group: Weak<Group>, channel: Token) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.push((group, channel));

@@ -109,6 +109,10 @@ impl ChannelGroup {
         if let Some(event) = self.fetched.pop() {
             return Ok(Some(event));
         }
+        if self.group.is_retired() {
+            // The seat is the keeper's now, however often the application asks.
+            return Err(RecvError);
+        }
         let mut driver = self.group.sit_down();
         let outcome = loop {
             if self.group.is_retired() {
@@ -116,7 +120,8 @@ impl ChannelGroup {
             }
             let patience = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             // A poller that fails is none of the application's doing, and nothing comes any more.
-            if Reactor::turn(&mut driver, &self.group, patience).is_err() {
+            let group = &self.group;
+            if Reactor::turn(&mut driver, group, patience, |_| group.is_retired()).is_err() {
                 break Err(RecvError);
             }
             if !driver.inbox().is_empty() && !self.group.is_retired() {
@@ -128,6 +133,10 @@ impl ChannelGroup {
             }
         };
         self.group.leave(driver);
+        if outcome.is_err() {
+            // It may have been woken to retire the group, and has not looked at what is to be done.
+            self.group.nudge();
+        }
         outcome
     }
 
@@ -154,8 +163,9 @@ impl ChannelGroup {
         let mut report = CloseReport::default();
         report.add(&mut self.fetched);
         let mut driver = self.group.sit_down();
-        while !driver.is_finished(&self.group)
-            && Reactor::turn(&mut driver, &self.group, None).is_ok()
+        let is_finished = |reactor: &Reactor| reactor.is_finished(&self.group);
+        while !is_finished(&driver)
+            && Reactor::turn(&mut driver, &self.group, None, is_finished).is_ok()
         {
             report.add(driver.inbox());
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, io};
 
-use tofu_proto::{Address, ChannelNumber, Message, MessageId, Status, Unsent, Violation};
+use tofu_proto::{Address, ChannelNumber, Message, MessageId, OpType, Status, Unsent, Violation};
 
 use crate::budget::Charge;
 
@@ -261,6 +261,8 @@ impl Inbox {
 }
 
 /// What happened while a group or an engine closed, and what nobody has read.
+///
+/// Byes are not listed among the messages: what became of them is why each channel closed.
 #[derive(Debug, Default)]
 pub struct CloseReport {
     /// Messages that were posted and could not be delivered, each with its status.
@@ -286,6 +288,8 @@ impl CloseReport {
     pub(crate) fn add(&mut self, inbox: &mut Inbox) {
         while let Some(event) = inbox.pop() {
             match event {
+                Event::Message(message) | Event::Returned { message, .. }
+                    if message.op_code().op_type() == OpType::Bye => {}
                 Event::Message(message) | Event::Notified(Some(message)) => {
                     self.unread.push(message);
                 }

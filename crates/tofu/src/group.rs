@@ -23,7 +23,7 @@ use crate::{
     metrics::Counter,
     reactor::{
         self, Attention, Reactor,
-        channel::{Channel, End, Listener, ListenerSocket, Peer, Socket, Writing},
+        channel::{Channel, End, Listener, ListenerSocket, Peer, Room, Socket, Writing},
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
@@ -195,6 +195,12 @@ impl Group {
     /// Takes no more messages, and closes all channels this way.
     pub(crate) fn retire(&self, mode: Mode) {
         self.table_mut().retired = true;
+        // Their addresses are free when this returns; the rest is the driver's.
+        for channel in self.all_channels() {
+            if let Some(mut listener) = channel.listener() {
+                listener.socket = ListenerSocket::Closed;
+            }
+        }
         self.attend(Attention::Retire(mode));
     }
 
@@ -212,8 +218,9 @@ impl Group {
         }
         drop(table);
         Err(match self.engine.numbers.owner(number) {
-            Some(_) => Refusal::InvalidChannelGroup(number),
-            None => Refusal::InvalidChannelNumber(number),
+            Some(other) if other != self.id => Refusal::InvalidChannelGroup(number),
+            // Ours is on its way in or out.
+            _ => Refusal::InvalidChannelNumber(number),
         })
     }
 }
@@ -298,12 +305,25 @@ impl Group {
                 .post(message, channel_max.min(engine_max), now, next_message_id);
         let header = match posted {
             Ok(header) => header,
+            // The group says bye by itself, since the channel was looked up.
+            Err(error) if self.is_retired() => {
+                return Err(PostError::new(
+                    error.into_message(),
+                    Refusal::ShutdownStarted,
+                ));
+            }
             Err(error) => {
                 if matches!(error.refusal(), Refusal::QueueFull { .. }) {
                     self.engine.counters.count(Counter::QueueFull);
-                    peer.wants_room = true;
-                    drop(peer);
+                    let before = peer.room;
                     if engine_max < channel_max {
+                        peer.room = Room::InLine;
+                    } else if before == Room::Unasked {
+                        peer.room = Room::Wanted;
+                    }
+                    let lines_up = peer.room == Room::InLine && before != Room::InLine;
+                    drop(peer);
+                    if lines_up {
                         self.call_when_room(channel.token);
                     }
                 }
@@ -325,7 +345,7 @@ impl Group {
         Ok(header)
     }
 
-    fn call_when_room(&self, channel: Token) {
+    pub(crate) fn call_when_room(&self, channel: Token) {
         if let Some(group) = self.engine.group(self.id) {
             let group = Arc::downgrade(&group);
             self.engine.budget.call_when_room(group, channel);
@@ -376,6 +396,7 @@ impl Group {
     /// ended while the poster waited for it.
     fn closed(&self, channel: &Channel) -> Refusal {
         match self.channel_at(channel.token) {
+            _ if self.is_retired() => Refusal::ShutdownStarted,
             Some(_) => Refusal::ChannelClosing(channel.number),
             None => Refusal::InvalidChannelNumber(channel.number),
         }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tofu_proto::{ChannelNumber, Header, Timeouts};
 
 /// Bytes of the largest frame: header, text headers and body.
-const FRAME_MAX: usize = Header::LEN + 2 * u16::MAX as usize;
+pub(crate) const FRAME_MAX: usize = Header::LEN + 2 * u16::MAX as usize;
 
 /// The settings of an [`Engine`](crate::Engine), checked when it starts.
 ///

@@ -206,6 +206,23 @@ fn a_socket_file_goes_with_its_listener() {
 }
 
 #[test]
+fn the_address_of_a_group_that_is_gone_is_free_at_once() {
+    over_both(|address| {
+        let engine = engine();
+        let mut group = engine.group().unwrap();
+        let (address, _) = listen(&mut group, address);
+        let ends: [fn(ChannelGroup); 3] = [drop, ChannelGroup::abort, |group| {
+            group.close(WATCHDOG);
+        }];
+        for end in ends.into_iter().cycle().take(30) {
+            end(group);
+            group = engine.group().unwrap();
+            listen(&mut group, &address);
+        }
+    });
+}
+
+#[test]
 fn a_socket_file_has_the_mode_that_was_asked_for() {
     let dir = TemporaryUds::new().unwrap();
     for mode in [0o600, 0o660, 0o777] {

@@ -221,16 +221,16 @@ fn arguments_that_contradict_each_other_are_wrong_usage() {
 fn no_answer_within_the_time_says_what_is_outstanding() {
     let (_listen, address) = server(["listen", "tcp|127.0.0.1|0"]);
     let what = format!("call {address}");
-    let done = tofucat(["call", &address, "--timeout", "0.3"]);
+    let done = tofucat(["call", &address, "--timeout", "1"]);
     done.expect_error(
         &what,
-        "timed out after 0.3 s: 1 request was not answered (id 2)",
+        "timed out after 1 s: 1 request was not answered (id 2)",
     );
     let done = tofucat([
         "call",
         &address,
         "--timeout",
-        "0.3",
+        "1",
         "--count",
         "9",
         "--window",
@@ -240,6 +240,22 @@ fn no_answer_within_the_time_says_what_is_outstanding() {
         &what,
         "3 of 9 messages were not posted and 6 requests were not answered (id 2, 3, 4, 5, 6, ...)",
     );
+}
+
+#[test]
+fn the_time_counts_while_messages_are_posted_too() {
+    let directory = tempfile::tempdir().unwrap();
+    for listen_on in ["tcp|127.0.0.1|0", &uds_address(directory.path())] {
+        let (_sink, address) = server(["sink", listen_on]);
+        let count = u64::MAX.to_string();
+        let call = ["call", &address, "--count", &count];
+        let signals = tofucat(call.iter().chain(&["--signal", "--timeout", "1"]));
+        let why = format!("of {count} messages were not posted");
+        signals.expect_error(&format!("call {address}"), &why);
+        let many = ["--window", "1000", "--quiet", "--timeout", "1"];
+        let requests = tofucat(call.iter().chain(&many));
+        requests.expect_error(&format!("call {address}"), &why);
+    }
 }
 
 /// A server that plays a script on one connection: it reads a frame for each line, answers it or
@@ -324,7 +340,8 @@ fn an_answer_in_parts_is_one_answer() {
             &"tcp|127.0.0.1|0".parse().unwrap(),
         ))
         .unwrap();
-    let Ok(Event::Listening { address, .. }) = group.recv() else {
+    let Ok(Event::Listening { address, .. }) = group.recv_timeout(PATIENCE).map(Option::unwrap)
+    else {
         panic!("does not listen")
     };
     let server = thread::spawn(move || {

@@ -2,13 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    process::Stdio,
+    io::{self, Write},
 };
 
 use tofu::{Header, OpCode};
 
-use crate::tool::{Running, command, server, tofucat, uds_address};
+use crate::{
+    call::{open_channel, until_closed},
+    tool::{PATIENCE, Running, command, finish, first_line, server, signal, tofucat, uds_address},
+};
 
 #[test]
 fn ctrl_c_ends_every_server_with_130() {
@@ -30,10 +32,11 @@ fn ctrl_c_ends_every_server_with_130() {
 #[test]
 fn ctrl_c_in_a_server_says_bye() {
     let (echo, address) = server(["echo", "tcp|127.0.0.1|0"]);
-    let mut group = crate::call::open_channel(&address);
-    group.recv().expect("the hello is answered");
+    let mut group = open_channel(&address);
+    let hello = group.recv_timeout(PATIENCE).unwrap();
+    assert!(hello.is_some(), "the hello is not answered");
     echo.interrupt();
-    assert_eq!(crate::call::until_closed(group), ["ByeRequest"]);
+    assert_eq!(until_closed(group), ["ByeRequest"]);
     echo.end().expect_code(130);
 }
 
@@ -52,79 +55,65 @@ fn ctrl_c_in_a_call_says_bye() {
 }
 
 #[test]
+fn ctrl_c_ends_a_call_that_posts_without_end() {
+    let (_echo, address) = server(["echo", "tcp|127.0.0.1|0"]);
+    let count = u64::MAX.to_string();
+    let call = Running::start(["call", &address, "--count", &count, "--body", "x"]);
+    assert_eq!(call.line(), "x");
+    call.interrupt();
+    let done = call.end();
+    done.expect_code(130);
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
 fn ctrl_c_while_waiting_for_input_ends_at_once() {
-    let input = [0; Header::LEN - 1];
     let mut decode = command(["decode", "-"]);
-    let mut child = decode.stdin(Stdio::piped()).spawn().unwrap();
-    // Kept open: the program waits for the rest.
-    let mut stdin = child.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, &Header::new(OpCode::Signal).to_bytes()).unwrap();
-    std::io::Write::write_all(&mut stdin, &input).unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer
+        .write_all(&Header::new(OpCode::Signal).to_bytes())
+        .unwrap();
+    let (child, line, _stdout) = first_line(decode.stdin(reader));
     assert_eq!(line, "frame 1 at byte 0: Signal, 16 bytes\n");
-    crate::tool::signal(child.id(), "INT");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    signal(child.id(), "INT");
+    finish(child).expect_code(130);
 }
 
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("frames");
-    fs::write(
-        &file,
-        Header::new(OpCode::Signal).to_bytes().repeat(100_000),
-    )
-    .unwrap();
-    for json in [&[][..], &["--json"]] {
-        let mut decode = command(json);
-        let mut child = decode
-            .arg("decode")
-            .arg("--file")
-            .arg(&file)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
+    let frame = Header::new(OpCode::Signal).to_bytes();
+    fs::write(&file, frame.repeat(100_000)).unwrap();
+    for options in [&[][..], &["--json"]] {
+        let mut decode = command(options);
+        let (child, line, stdout) = first_line(decode.arg("decode").arg("--file").arg(&file));
         assert!(line.contains("Signal"), "{line}");
         drop(stdout);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(0));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        finish(child).expect_success();
     }
 }
 
 #[test]
 fn a_closed_pipe_ends_a_server_quietly() {
-    let mut child = command(["listen", "tcp|127.0.0.1|0"]).spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
+    let (child, line, stdout) = first_line(&mut command(["listen", "tcp|127.0.0.1|0"]));
     let address = line.trim_end().strip_prefix("listening ").unwrap();
     drop(stdout);
     // Whether this call still gets its hello is a matter of luck; that the server ends is not.
     tofucat(["call", address, "--signal", "--timeout", "5"]);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    finish(child).expect_success();
 }
 
 #[test]
 fn a_closed_pipe_ends_a_call_with_a_bye() {
-    let (listen, address) = server(["echo", "tcp|127.0.0.1|0", "--max-byes", "1"]);
-    let mut call = command(["call", &address, "--count", "1000000", "--body", "x"]);
-    let mut child = call.spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut line).unwrap();
+    let (echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-byes", "1"]);
+    let count = u64::MAX.to_string();
+    let call = ["call", &address, "--count", &count, "--body", "x"];
+    let (child, line, stdout) = first_line(&mut command(call));
     assert_eq!(line, "x\n");
     drop(stdout);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    listen.end().expect_success();
+    finish(child).expect_success();
+    echo.end().expect_success();
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::tool::{Running, keys, server, tofucat, uds_address};
+use crate::{
+    call::{open_channel, until_closed},
+    tool::{Running, keys, server, tofucat, uds_address},
+};
 
 #[test]
 fn echo_says_where_it_listens_first() {
@@ -56,10 +59,9 @@ fn echo_ends_after_its_time() {
 
 #[test]
 fn echo_says_bye_when_its_time_is_over() {
-    let (_echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-time", "0.3"]);
-    let group = crate::call::open_channel(&address);
-    let last = crate::call::until_closed(group);
-    assert_eq!(last, ["HelloResponse", "ByeRequest"]);
+    let (_echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-time", "1"]);
+    let heard = until_closed(open_channel(&address));
+    assert_eq!(heard, ["HelloResponse", "ByeRequest"]);
 }
 
 #[test]
@@ -115,20 +117,9 @@ fn listen_prints_every_event_with_every_key() {
     assert_eq!(listening["status"], "success");
     let address = listening["address"].as_str().unwrap();
 
-    let call = tofucat([
-        "call",
-        address,
-        "--signal",
-        "--header",
-        "a:1",
-        "--header",
-        "a: 2",
-        "--body",
-        "tofu",
-        "--timeout",
-        "0.5",
-    ]);
-    call.expect_error(&format!("call {address}"), "1 request was not answered");
+    let headers = ["--header", "a:1", "--header", "a: 2", "--body", "tofu"];
+    let call = ["call", address, "--signal"];
+    let call = Running::start(call.iter().chain(&headers));
 
     let hello = listen.object();
     assert_eq!(keys(&hello), message_keys);
@@ -152,6 +143,7 @@ fn listen_prints_every_event_with_every_key() {
     assert_eq!(signal["channel"], hello["channel"]);
     assert!(signal["message_id"].is_u64() && signal["channel"].is_u64());
     assert_eq!(listen.object()["op_code"], "Request");
+    drop(call);
     let closed = listen.object();
     assert_eq!(
         keys(&closed),
@@ -194,16 +186,7 @@ fn what_is_not_utf_8_is_base64() {
     let file = directory.path().join("body");
     std::fs::write(&file, b"\xff\x00").unwrap();
     let file = file.to_str().unwrap();
-    tofucat([
-        "call",
-        address,
-        "--signal",
-        "--file",
-        file,
-        "--timeout",
-        "0.2",
-    ])
-    .expect_code(1);
+    let _call = Running::start(["call", address, "--signal", "--file", file]);
     let (_hello, signal) = (listen.object(), listen.object());
     assert_eq!(
         (&signal["body_base64"], &signal["body_len"]),

@@ -80,13 +80,19 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Done {
         command.stdin(Stdio::piped());
     }
     let mut child = command.spawn().expect("the program starts");
-    let id = child.id();
     let stdin = child.stdin.take();
     let input = input.to_vec();
     thread::spawn(move || {
         // Fails when the program has had enough.
         let _ = stdin.map(|mut stdin| stdin.write_all(&input));
     });
+    finish(child)
+}
+
+/// Waits for the end of a program.
+#[track_caller]
+pub(crate) fn finish(child: Child) -> Done {
+    let id = child.id();
     let output = within(
         move || child.wait_with_output(),
         || {
@@ -101,7 +107,27 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Done {
     }
 }
 
+/// Starts a program, reads its first line, and gives it with the rest of its output, to be closed.
+pub(crate) fn first_line(command: &mut Command) -> (Child, String, impl Read + use<>) {
+    let mut child = command.spawn().expect("the program starts");
+    let id = child.id();
+    let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let (line, stdout) = within(
+        move || {
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line);
+            read.expect("the output is text");
+            (line, stdout)
+        },
+        || {
+            signal(id, "KILL");
+        },
+    );
+    (child, line, stdout)
+}
+
 /// What `wait` gives, unless it takes too long.
+#[track_caller]
 fn within<T: Send + 'static>(
     wait: impl FnOnce() -> T + Send + 'static,
     give_up: impl FnOnce(),

@@ -8,7 +8,10 @@
 //! - *commands*: [`post`](Connection::post) queues a message of the application;
 //! - *input*: [`handle_connected`](Connection::handle_connected) once a client's socket is connected;
 //!   [`receive`](Connection::receive) with bytes that were read, until it asks for more;
-//!   [`handle_sent`](Connection::handle_sent) after a write; [`hold`](Connection::hold) and
+//!   [`handle_sent`](Connection::handle_sent) after a write,
+//!   [`handle_blocked`](Connection::handle_blocked) after one that the stream did not take, for now
+//!   or for ever: else what is queued could keep the message that the receiver waits for;
+//!   [`hold`](Connection::hold) and
 //!   [`resume`](Connection::resume) around a time in which the driver does not read;
 //! - *output*: [`queue`](Connection::queue) tells what to write, [`poll_timeout`](Connection::poll_timeout)
 //!   when to call [`handle_timeout`](Connection::handle_timeout), and
@@ -231,7 +234,7 @@ impl Connection {
         self.moved(now);
     }
 
-    /// The stream takes no more for now: what is queued may wait for long.
+    /// The stream takes no more for now, or never again: what is queued may wait for long.
     pub fn handle_blocked(&mut self) {
         self.queue.settle();
     }
@@ -251,9 +254,14 @@ impl Connection {
         now: Instant,
         take: impl FnOnce() -> Option<Message>,
     ) -> Received {
+        let has_input = !input.is_empty();
         let frame = match self.decoder.peek(input) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
+                // A large frame on a slow network is no silence.
+                if has_input {
+                    self.moved(now);
+                }
                 self.arrival = if self.decoder.is_mid_frame() {
                     Arrival::MidFrame(now + self.timeouts.frame)
                 } else {

@@ -356,6 +356,30 @@ fn an_unanswered_bye_times_out_since_anything_last_moved() {
 }
 
 #[test]
+fn a_bye_does_not_time_out_while_a_frame_trickles_in() {
+    let mut connection = server();
+    post(&mut connection, bye(), at(0));
+    send_all(&mut connection, at(0));
+    let bytes = frame(&Message::signal(CHANNEL).with_body("0123456789"));
+    for (second, byte) in (1..).zip(&bytes[..20]) {
+        assert!(matches!(
+            feed(&mut connection, &[*byte], at(second)),
+            Received::Nothing
+        ));
+        assert_eq!(connection.poll_timeout(), Some(at(second + 5)));
+    }
+    assert!(matches!(
+        feed(&mut connection, &[], at(24)),
+        Received::Nothing
+    ));
+    assert_eq!(
+        connection.handle_timeout(at(25)),
+        Some(Status::BYE_TIMEOUT),
+        "nothing has moved"
+    );
+}
+
+#[test]
 fn a_peer_that_does_not_close_after_our_answer_is_no_failure() {
     let mut connection = server();
     hear(&mut connection, &bye(), at(0));

@@ -66,10 +66,20 @@ pub(crate) enum ListenerSocket {
 pub(crate) struct Peer {
     pub(crate) connection: Connection,
     pub(crate) socket: Socket,
-    /// A post was refused for want of room: say when there is some.
-    pub(crate) wants_room: bool,
+    pub(crate) room: Room,
     pub(crate) charge: Charge,
     pub(crate) noted: Noted,
+}
+
+/// Whether a post was refused for want of room, so that the application is to hear when there is some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// None was refused.
+    Unasked,
+    /// It depends on this channel's queue.
+    Wanted,
+    /// It depends on all channels: the engine's budget calls when it has some.
+    InLine,
 }
 
 /// A peer's socket, from the address to the end.
@@ -161,7 +171,7 @@ impl Peer {
         Self {
             connection,
             socket,
-            wants_room: false,
+            room: Room::Unasked,
             charge,
             noted: Noted::default(),
         }

@@ -7,7 +7,7 @@ use tofu_proto::{Instant, Message, OpCode, State, Status};
 
 use super::{
     GROUP, Reactor,
-    channel::{Channel, ListenerSocket, Peer, Socket},
+    channel::{Channel, ListenerSocket, Peer, Room, Socket},
 };
 use crate::{
     engine::next_message_id,
@@ -50,14 +50,8 @@ impl Reactor {
         {
             open.end_writing();
         }
-        let room = &group.engine.budget;
-        if peer.wants_room
-            && !draining
-            && peer.connection.queue().bytes() <= group.engine.options.channel_queue_bytes_max / 2
-            && room.has_room()
-        {
-            peer.wants_room = false;
-            self.inbox.push(Event::Drained(channel.number));
+        if peer.room != Room::Unasked && !draining {
+            self.make_room(group, channel, peer);
         }
         if let Some(status) = peer.connection.poll_close() {
             return Err(status.into());
@@ -70,6 +64,20 @@ impl Reactor {
             self.timers.note(channel.token, &mut peer.noted, due);
         }
         Ok(())
+    }
+
+    /// Tells the application that there is room again, in the channel's queue and in the engine's.
+    fn make_room(&mut self, group: &Group, channel: &Channel, peer: &mut Peer) {
+        if peer.connection.queue().bytes() > group.engine.options.channel_queue_bytes_max / 2 {
+            return;
+        }
+        if group.engine.budget.has_room() {
+            peer.room = Room::Unasked;
+            self.inbox.push(Event::Drained(channel.number));
+        } else if peer.room != Room::InLine {
+            peer.room = Room::InLine;
+            group.call_when_room(channel.token);
+        }
     }
 
     /// Ends the channel if it is `over`, and services it if not.

@@ -97,14 +97,20 @@ impl Reactor {
 
     /// One turn: waits at most `patience` (`None`: as long as it takes) for something to happen, and
     /// sees to it. It does not wait when there is something for the application already, but it
-    /// does look at the sockets, so that no flood of other things keeps them waiting.
+    /// does look at the sockets, so that no flood of other things keeps them waiting. Nor
+    /// does it wait if what the driver found left for it says that the driving `is_over`.
     pub(crate) fn turn(
         driver: &mut Driver<'_, Self>,
         group: &Arc<Group>,
         patience: Option<Duration>,
+        is_over: impl FnOnce(&Self) -> bool,
     ) -> io::Result<()> {
         driver.look_around(group);
-        let patience = driver.patience(group, patience);
+        let patience = if is_over(driver) {
+            Some(Duration::ZERO)
+        } else {
+            driver.patience(group, patience)
+        };
         if patience.is_some_and(|patience| patience.is_zero()) {
             driver.wait(patience)?;
         } else {

@@ -87,16 +87,17 @@ impl Reactor {
             if group.engine.pool.is_empty() {
                 return group.engine.pool.line_up(Arc::downgrade(group));
             }
-            // It stays in its place until it has read all it can: only then was the hunger over.
+            // It stays in line until it has read all it can: only then was the hunger over. But the
+            // next portion is for the next one.
             let starves = group
                 .channel_at(token)
                 .is_some_and(|channel| self.feed(group, &channel));
-            if !starves {
-                self.starved.pop_front();
-                if self.starved.is_empty() {
-                    // What is left is for the next group.
-                    group.engine.pool.call_next();
-                }
+            self.starved.pop_front();
+            if starves {
+                self.starved.push_back(token);
+            } else if self.starved.is_empty() {
+                // What is left is for the next group.
+                group.engine.pool.call_next();
             }
         }
     }
