@@ -118,5 +118,5 @@ fn a_failure_tells_how_to_see_it_again() {
         told.contains("cargo run -p tofu-sim -- --seed 5 --trace"),
         "{told}"
     );
-    assert!(told.contains("Client posts HelloRequest id=1"), "{told}");
+    assert!(told.contains(" s  Client writes 1 bytes\n"), "{told}");
 }

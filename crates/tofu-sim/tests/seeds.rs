@@ -33,7 +33,7 @@ fn every_seed_keeps_every_promise_and_every_end_is_reached() {
         Status::BYE_TIMEOUT,
         Status::FRAME_TIMEOUT,
     ];
-    let with = |own| BTreeSet::from_iter(common.into_iter().chain([own]));
+    let with = |own| common.into_iter().chain([own]).collect::<BTreeSet<_>>();
     assert_eq!(ends.client, with(Status::CONNECT_TIMEOUT));
     assert_eq!(ends.server, with(Status::HELLO_TIMEOUT));
     for (what, count) in [

@@ -40,13 +40,13 @@ impl Budget {
         self.bytes_max.saturating_sub(self.used())
     }
 
-    /// Whether there is enough room to call those that were refused: any message fits, so that a
-    /// peer which never reads does not keep the others from their room.
+    /// Whether there is enough room to call those that were refused: any message fits, and it is
+    /// worth calling them all. Not more, or peers that never read would keep the others waiting.
     pub(crate) fn has_room(&self) -> bool {
-        self.room() >= FRAME_MAX || self.used() <= self.bytes_max / 2
+        self.room() >= FRAME_MAX.max(self.bytes_max / 8)
     }
 
-    /// Calls `group` to look at the channel once there is room, once for each time it asks.
+    /// Calls `group` to look at the channel once there is room.
     pub(crate) fn call_when_room(&self, group: Weak<Group>, channel: Token) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.push((group, channel));

@@ -9,7 +9,7 @@ use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
     Reactor,
-    channel::{Channel, Peer, Socket, Writing},
+    channel::{Channel, Peer, Room, Socket, Writing},
     close::Mode,
 };
 use crate::{event::Event, event::Reason, group::Group, metrics::Counter};
@@ -58,6 +58,10 @@ impl Reactor {
         let Some(mut peer) = channel.peer() else {
             return;
         };
+        if peer.room == Room::InLine {
+            // Perhaps it was called: then it is in line no more.
+            peer.room = Room::Wanted;
+        }
         let over = match &peer.socket {
             Socket::Unopened(address) => {
                 let address = address.clone();

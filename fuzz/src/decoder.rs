@@ -1,0 +1,112 @@
+//! Cutting a stream of bytes into frames.
+//!
+//! The input is a number of pieces (its lowest 4 bits), a length for each, and the stream, which
+//! comes in pieces of these lengths over and over. After an odd piece the driver has no message at
+//! hand: it lets the decoder keep all, and comes again with the next piece.
+//!
+//! Held to be true, for every stream and every split:
+//! - the frames, and the way the stream ends, are those of the whole stream;
+//! - no more is kept than has arrived and was not consumed, and nothing at rest;
+//! - a frame that is written again has the same bytes, but for the bits that mean nothing.
+
+use tofu_proto::{Decoder, Frame, Header, UnassignedOpCode};
+
+/// How a stream is cut: the frames' bytes, then what is behind them.
+#[derive(Debug, PartialEq)]
+struct Cut {
+    frames: Vec<Vec<u8>>,
+    end: Result<usize, UnassignedOpCode>,
+}
+
+/// Panics if anything in the header of this page is not true of `data`.
+pub fn check(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else {
+        return;
+    };
+    let pieces = usize::from(first & 15).min(data.len());
+    let (lens, stream) = data.split_at(pieces);
+    let whole = cut_whole(stream);
+    assert_eq!(cut_in_pieces(stream, lens), whole, "in pieces of {lens:?}");
+}
+
+fn cut_whole(mut stream: &[u8]) -> Cut {
+    let mut frames = Vec::new();
+    let end = loop {
+        match Frame::first(stream) {
+            Ok(Some(frame)) => {
+                let (bytes, rest) = stream.split_at(frame.len());
+                assert_eq!(written(&frame), without_idle_bits(bytes));
+                frames.push(without_idle_bits(bytes));
+                stream = rest;
+            }
+            Ok(None) => break Ok(stream.len()),
+            Err(unassigned) => break Err(unassigned),
+        }
+    };
+    Cut { frames, end }
+}
+
+fn cut_in_pieces(mut stream: &[u8], lens: &[u8]) -> Cut {
+    let mut decoder = Decoder::new();
+    let mut frames = Vec::new();
+    let mut unconsumed = 0;
+    let lens = if lens.is_empty() { &[255] } else { lens };
+    for &len in lens.iter().cycle() {
+        let (piece, rest) = stream.split_at(
+            usize::from(len)
+                .clamp(1, stream.len().max(1))
+                .min(stream.len()),
+        );
+        stream = rest;
+        unconsumed += piece.len();
+        let mut input = piece;
+        // The last piece, and what was kept, must be cut in the end.
+        if len % 2 == 1 && !stream.is_empty() {
+            decoder.keep(&mut input);
+        } else {
+            loop {
+                match decoder.peek(&mut input) {
+                    Ok(Some(frame)) => {
+                        let len = frame.len();
+                        frames.push(written(&frame));
+                        decoder.consume(&mut input, len);
+                        unconsumed -= len;
+                    }
+                    Ok(None) => break,
+                    Err(unassigned) => {
+                        return Cut {
+                            frames,
+                            end: Err(unassigned),
+                        };
+                    }
+                }
+            }
+        }
+        assert!(input.is_empty(), "a piece is used up");
+        assert_eq!(
+            decoder.kept_len(),
+            unconsumed,
+            "what arrived is kept, and no more"
+        );
+        assert_eq!(decoder.is_mid_frame(), unconsumed > 0);
+        if stream.is_empty() {
+            break;
+        }
+    }
+    Cut {
+        frames,
+        end: Ok(unconsumed),
+    }
+}
+
+fn written(frame: &Frame<'_>) -> Vec<u8> {
+    without_idle_bits(&[&frame.header.to_bytes(), frame.text_headers, frame.body].concat())
+}
+
+/// The internal bits of the proto byte are read as 0.
+fn without_idle_bits(frame: &[u8]) -> Vec<u8> {
+    assert!(frame.len() >= Header::LEN);
+    let mut bytes = frame.to_vec();
+    bytes[2] &= 0b0011_1111;
+    bytes
+}
