@@ -171,6 +171,12 @@ impl fmt::Display for Reason {
         f.write_str(self.status.describe())?;
         match self.cause {
             Cause::Unsaid => Ok(()),
+            // These say what the system's words would only say again.
+            Cause::Os(code)
+                if self.status.code() >= 64 || self.status == Status::UDS_PATH_NOT_FOUND =>
+            {
+                write!(f, " (os error {code})")
+            }
             Cause::Os(code) => write!(f, ": {}", io::Error::from_raw_os_error(code)),
             Cause::Violation(violation) => write!(f, ": {violation}"),
         }

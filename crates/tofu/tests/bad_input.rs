@@ -279,7 +279,7 @@ fn an_answer_that_overtakes_its_question_is_none() {
     over_both(|address| {
         let engine = Engine::new(Options::default().queue_bytes(1 << 20, 1 << 20)).unwrap();
         let mut p = raw_pair(&engine, address);
-        let message = Message::signal(p.at_server).with_body([0; 60_000]);
+        let message = Message::signal(p.at_server).with_body(vec![0; 60_000]);
         while p.server.post(message.clone()).is_ok() {}
         p.server.post(Message::bye_request(p.at_server)).unwrap();
         p.raw.write(&bare(OpCode::ByeResponse.code(), 1));

@@ -100,7 +100,7 @@ fn a_port_whose_connections_just_closed_can_be_listened_on_at_once() {
     drop(client);
 }
 
-/// A server that closed with FIN leaves connections in TIME_WAIT on its port.
+/// A server that closed with FIN leaves connections in `TIME_WAIT` on its port.
 #[test]
 fn a_port_in_time_wait_can_be_listened_on_at_once() {
     let before = TcpListener::bind(("127.0.0.1", 0)).unwrap();

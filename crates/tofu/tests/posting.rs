@@ -542,7 +542,7 @@ fn a_full_queue_refuses_all_but_a_bye() {
         let options = Options::default().queue_bytes(bound, 1 << 20);
         let engine = Engine::new(options).unwrap();
         let p = raw_pair(&engine, address);
-        let message = full(OpCode::Signal, p.at_server).with_body([b'x'; 50_000]);
+        let message = full(OpCode::Signal, p.at_server).with_body(vec![b'x'; 50_000]);
         let refusal = loop {
             if let Err(error) = p.server.post(message.clone()) {
                 assert_eq!(error.message(), &message);
@@ -684,7 +684,7 @@ fn while_the_engine_shuts_down_nothing_is_taken() {
 fn a_group_that_is_gone_takes_nothing() {
     let engine = engine();
     let ends: [fn(ChannelGroup); 3] = [drop, ChannelGroup::abort, |group| {
-        drop(group.close(Duration::from_millis(50)))
+        group.close(Duration::from_millis(50));
     }];
     for end in ends {
         let group = engine.group().unwrap();

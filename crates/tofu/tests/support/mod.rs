@@ -141,20 +141,16 @@ pub enum Raw {
 
 impl Raw {
     pub fn connect(address: &Address) -> Self {
-        match address.path() {
-            Some(path) => {
-                let stream = UnixStream::connect(path).expect("connected");
-                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
-                Self::Uds(stream)
-            }
-            None => {
-                let host = address.host().expect("tcp");
-                let stream = TcpStream::connect((host, address.port())).expect("connected");
-                stream.set_read_timeout(Some(WATCHDOG)).expect("set");
-                stream.set_nodelay(true).expect("set");
-                Self::Tcp(stream)
-            }
+        if let Some(path) = address.path() {
+            let stream = UnixStream::connect(path).expect("connected");
+            stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+            return Self::Uds(stream);
         }
+        let host = address.host().expect("tcp");
+        let stream = TcpStream::connect((host, address.port())).expect("connected");
+        stream.set_read_timeout(Some(WATCHDOG)).expect("set");
+        stream.set_nodelay(true).expect("set");
+        Self::Tcp(stream)
     }
 
     /// Connects and says hello.
@@ -282,19 +278,15 @@ pub enum RawListener {
 impl RawListener {
     /// Listens, and gives the real address.
     pub fn bind(address: &Address) -> (Self, Address) {
-        match address.path() {
-            Some(path) => {
-                let listener = std::os::unix::net::UnixListener::bind(path).expect("bound");
-                (Self::Uds(listener), address.clone())
-            }
-            None => {
-                let host = address.host().expect("tcp");
-                let listener = std::net::TcpListener::bind((host, address.port())).expect("bound");
-                let port = listener.local_addr().expect("an address").port();
-                let address = Address::tcp(host, port).expect("an address");
-                (Self::Tcp(listener), address)
-            }
+        if let Some(path) = address.path() {
+            let listener = std::os::unix::net::UnixListener::bind(path).expect("bound");
+            return (Self::Uds(listener), address.clone());
         }
+        let host = address.host().expect("tcp");
+        let listener = std::net::TcpListener::bind((host, address.port())).expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let address = Address::tcp(host, port).expect("an address");
+        (Self::Tcp(listener), address)
     }
 
     /// The next connection. The file of a UDS listener is the test's to remove.
