@@ -43,6 +43,7 @@
 
 mod application;
 mod both;
+mod broken;
 mod checker;
 mod link;
 mod peer;
@@ -57,7 +58,7 @@ mod trace;
 mod world;
 
 pub use both::Both;
-pub use checker::Broken;
+pub use broken::Broken;
 pub use plan::{Bye, Fault, Plan, Script};
 pub use random::Random;
 pub use report::{Failure, Report};

@@ -1,7 +1,5 @@
 //! The run: chance picks what happens next, of all that can.
 
-use std::time::Duration;
-
 use tofu_proto::{Instant, Side};
 
 use crate::{
@@ -332,6 +330,10 @@ impl Run {
         };
         let link = &self.world.link;
         let gentle = self.plan.is_gentle();
+        let elapsed = self.world.now.since(Instant::ORIGIN);
+        if gentle && elapsed > self.plan.timeouts.bye / 2 {
+            return Err(Broken::Slow(elapsed));
+        }
         let tally = self.world.checker.finish(
             Both::of(|side| link.unread(side)),
             Both::of(|side| link.discarded(side)),
@@ -341,7 +343,7 @@ impl Run {
         Ok(Report {
             seed,
             steps: self.steps,
-            elapsed: Duration::from_nanos(self.world.now.as_nanos()),
+            elapsed,
             delivered: tally.delivered,
             returned: tally.returned,
             lost: tally.lost,

@@ -174,8 +174,12 @@ impl Group {
         self.table().channels.values().cloned().collect()
     }
 
+    pub(crate) fn channels_open(&self) -> usize {
+        self.table().channels.len()
+    }
+
     pub(crate) fn has_no_channels(&self) -> bool {
-        self.table().channels.is_empty()
+        self.channels_open() == 0
     }
 
     /// Adds an accepted connection.

@@ -188,16 +188,17 @@ fn two_byes_and_two_answers_may_cross_on_their_way() {
 /// in our kernel, before the asker reads any.
 fn a_slow_asker_has_everything(address: &Address, messages: usize, len: usize) {
     let engine = engine();
-    let mut server = engine.group().unwrap();
+    let mut server = engine.group().expect("a group");
     let (address, _) = listen(&mut server, address);
     let mut raw = Raw::hello_narrow(&address);
     let channel = message_of(&mut server, OpCode::HelloRequest).channel();
     raw.send(&Message::bye_request(channel).with_id(2));
     let bye = message_of(&mut server, OpCode::ByeRequest);
     for number in 0..messages {
-        server.post(numbered(channel, number, len)).unwrap();
+        server.post(numbered(channel, number, len)).expect("posted");
     }
-    server.post(bye.into_reply().unwrap()).unwrap();
+    let answer = bye.into_reply().expect("a reply");
+    server.post(answer).expect("posted");
     if messages < 20 {
         eventually("all of it has left", || engine.metrics().queued_bytes == 0);
         silent(&mut server);

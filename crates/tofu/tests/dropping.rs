@@ -16,7 +16,7 @@ fn roomy() -> Options {
 
 /// A server, and a raw client that takes little at a time.
 fn narrow_pair(engine: &Engine, address: &tofu::Address) -> (ChannelGroup, ChannelNumber, Raw) {
-    let mut server = engine.group().unwrap();
+    let mut server = engine.group().expect("a group");
     let (address, _) = listen(&mut server, address);
     let raw = Raw::hello_narrow(&address);
     let channel = message_of(&mut server, OpCode::HelloRequest).channel();
@@ -130,9 +130,9 @@ fn abort_closes_at_once_whatever_the_drain_timeout() {
         let engine = engine_with(roomy().drain_timeout(NEVER));
         let (server, channel, mut raw) = narrow_pair(&engine, address);
         let posted = post_until_queued(&server, channel, &engine, 16 << 20);
-        let poster = server.poster();
+        let late = server.poster();
         server.abort();
-        let refused = poster.post(Message::signal(channel)).unwrap_err();
+        let refused = late.post(Message::signal(channel)).unwrap_err();
         assert_eq!(refused.refusal(), &Refusal::ShutdownStarted);
         watched("dropping the engine", || drop(engine));
         assert!(count_to_the_end(&mut raw) < posted);

@@ -13,7 +13,9 @@ use support::*;
 use tofu::{Address, Message, OpCode, Options};
 
 fn count(what: &str) -> usize {
-    fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+    fs::read_dir(format!("/proc/self/{what}"))
+        .expect("Linux")
+        .count()
 }
 
 /// Something that is dropped.
@@ -25,14 +27,18 @@ fn parts(address: &Address) -> Vec<Part> {
     let mut p = pair(&engine, address);
     let poster = p.client.poster();
     for number in 0..20 {
-        poster.post(numbered(p.at_client, number, 100)).unwrap();
+        let small = numbered(p.at_client, number, 100);
+        poster.post(small).expect("posted");
     }
-    p.server.post(numbered(p.at_server, 0, 60_000)).unwrap();
+    let large = numbered(p.at_server, 0, 60_000);
+    p.server.post(large).expect("posted");
     let received = message_of(&mut p.server, OpCode::Signal);
     let half_open = Raw::connect(&p.address);
     // A name, which is looked up on a thread of its own.
-    let named = Address::tcp("localhost", 1).unwrap();
-    p.client.post(Message::hello_request(&named)).unwrap();
+    let named = Address::tcp("localhost", 1).expect("an address");
+    p.client
+        .post(Message::hello_request(&named))
+        .expect("posted");
     vec![
         Box::new(engine.clone()),
         Box::new(engine),
@@ -88,7 +94,7 @@ fn drop_all(parts: Vec<Part>, nth: usize) -> impl FnOnce() + Send + 'static {
             .map(|part| thread::spawn(move || drop(part)))
             .collect();
         for dropper in droppers {
-            dropper.join().unwrap();
+            dropper.join().expect("no panic");
         }
     }
 }

@@ -18,9 +18,9 @@ struct Heard {
 }
 
 /// Hears everything to the end of the channel, in the order that is promised, and nothing after it.
-/// The application holds `hold` messages at a time.
+/// The application keeps `spare` messages in its hands.
 #[track_caller]
-fn hear_to_the_end(group: &mut ChannelGroup, ended: ChannelNumber, hold: usize) -> Heard {
+fn hear_to_the_end(group: &mut ChannelGroup, ended: ChannelNumber, spare: usize) -> Heard {
     let mut heard = Heard::default();
     let mut held = Vec::new();
     loop {
@@ -30,7 +30,7 @@ fn hear_to_the_end(group: &mut ChannelGroup, ended: ChannelNumber, hold: usize) 
                 assert_eq!(message.channel(), ended);
                 heard.messages.push(number_of(&message));
                 held.push(message);
-                if held.len() >= hold {
+                if held.len() >= spare {
                     held.remove(0);
                 }
             }
@@ -186,6 +186,7 @@ fn a_write_that_fails_meanwhile_does_not_cut_off_what_came_before() {
     }
 }
 
+/// In the original the later ones vanish, and a partly sent one has its id byte-swapped.
 #[test]
 fn what_was_queued_comes_back_behind_what_was_received_and_before_the_end() {
     over_both(|address| {

@@ -135,6 +135,7 @@ fn a_violation_is_punished_while_nobody_receives() {
     });
 }
 
+/// The application never hears of it; the original tells of its end.
 #[test]
 fn a_client_that_never_says_hello_is_closed_in_time_while_nobody_receives() {
     over_both(|address| {

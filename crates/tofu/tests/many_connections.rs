@@ -24,36 +24,36 @@ const QUARANTINE: usize = 1_024;
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
+    fs::read_dir("/proc/self/fd").expect("Linux").count()
 }
 
-/// What a raw peer does before it goes.
+/// What a raw peer says before it goes.
 #[derive(Clone, Copy)]
 enum Manner {
-    SaysNothing,
-    SaysHalfOfHello,
-    SaysHello,
-    SaysHelloAndHalfOfMore,
-    SaysBye,
+    Silent,
+    HalfOfHello,
+    Hello,
+    HelloAndHalfOfMore,
+    HelloAndBye,
 }
 
 const MANNERS: [Manner; 5] = [
-    Manner::SaysNothing,
-    Manner::SaysHalfOfHello,
-    Manner::SaysHello,
-    Manner::SaysHelloAndHalfOfMore,
-    Manner::SaysBye,
+    Manner::Silent,
+    Manner::HalfOfHello,
+    Manner::Hello,
+    Manner::HelloAndHalfOfMore,
+    Manner::HelloAndBye,
 ];
 
 /// Speaks, and gives whether the server's application will hear of it.
 fn speak(raw: &mut Raw, manner: Manner, hello: &[u8]) -> bool {
     let mut bytes = hello.to_vec();
     match manner {
-        Manner::SaysNothing => bytes.clear(),
-        Manner::SaysHalfOfHello => bytes.truncate(hello.len() / 2),
-        Manner::SaysHello => {}
-        Manner::SaysHelloAndHalfOfMore => bytes.extend([0, 1, 2]),
-        Manner::SaysBye => {
+        Manner::Silent => bytes.clear(),
+        Manner::HalfOfHello => bytes.truncate(hello.len() / 2),
+        Manner::Hello => {}
+        Manner::HelloAndHalfOfMore => bytes.extend([0, 1, 2]),
+        Manner::HelloAndBye => {
             let bye = Message::bye_request(ChannelNumber::new(1)).with_id(2);
             bytes.extend(frame(&bye));
         }
@@ -71,7 +71,7 @@ fn serve(group: &mut ChannelGroup, open: &mut HashSet<ChannelNumber>, mut closin
             }
             Event::Message(bye) => {
                 // The peer may be gone already.
-                let _ = group.post(bye.into_reply().unwrap());
+                let _ = group.post(bye.into_reply().expect("a bye"));
             }
             Event::Returned { .. } => {}
             Event::Closed { channel, .. } => {

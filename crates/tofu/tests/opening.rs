@@ -7,7 +7,7 @@ use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::{
-        fs::PermissionsExt,
+        fs::{MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
         process::CommandExt,
     },
@@ -234,6 +234,44 @@ fn a_socket_file_has_the_mode_that_was_asked_for() {
     }
 }
 
+#[test]
+fn a_socket_file_has_the_owner_that_was_asked_for() {
+    let dir = TemporaryUds::new().unwrap();
+    let ours = fs::metadata(dir.path()).unwrap();
+    // Only the almighty may give a file away.
+    let mut owners = vec![(ours.uid(), ours.gid())];
+    if ours.uid() == 0 {
+        owners.push((65_534, 65_533));
+    }
+    for (uid, gid) in owners {
+        let address = dir.address("a.sock");
+        let mut group = group_of(Options::default().uds_owner(Some(uid), Some(gid)));
+        let (_, listener) = listen(&mut group, &address);
+        let metadata = fs::metadata(address.path().unwrap()).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (uid, gid));
+        group.post(Message::bye_signal(listener)).unwrap();
+        closed_with(&mut group, listener, Status::CHANNEL_CLOSED);
+    }
+}
+
+/// What this process has open, and a child of it would inherit.
+#[cfg(target_os = "linux")]
+#[test]
+fn sockets_and_pollers_are_not_inherited_by_child_processes() {
+    over_both(|address| {
+        let engine = engine();
+        let p = pair(&engine, address);
+        let output = Command::new("ls").args(["-l", "/proc/self/fd"]).output();
+        let listing = String::from_utf8(output.unwrap().stdout).unwrap();
+        let inherited: Vec<_> = listing
+            .lines()
+            .filter(|line| line.contains("socket:") || line.contains("anon_inode"))
+            .collect();
+        assert!(inherited.is_empty(), "{inherited:?}");
+        drop(p);
+    });
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn an_abstract_name_has_no_file_and_one_owner() {
@@ -320,13 +358,55 @@ fn while_a_name_is_looked_up_others_are_served() {
 }
 
 #[test]
-fn all_addresses_of_a_name_are_tried() {
-    // It may be ::1 first: nobody listens there.
+fn a_name_is_as_good_as_an_address() {
     let mut server = group_of(Options::default());
-    let (address, _) = listen(&mut server, &loopback());
+    let (address, _) = listen(&mut server, &"tcp|localhost|0".parse().unwrap());
     let by_name = Address::tcp("localhost", address.port()).unwrap();
     let client = group_of(Options::default());
     reached(&mut server, &client, &by_name);
+}
+
+/// In a process of its own, for which `several.test` has three addresses.
+#[cfg(target_os = "linux")]
+#[test]
+fn all_addresses_of_a_name_are_tried_in_turn() {
+    let dir = TemporaryUds::new().unwrap();
+    let hosts = dir.path().join("hosts");
+    let names = "::1 several.test\n127.0.0.2 several.test\n127.0.0.1 several.test\n";
+    fs::write(&hosts, names).unwrap();
+    let mount = |program: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script]);
+        command.arg(&hosts).arg(program);
+        command
+    };
+    let may_mount = mount("true")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !may_mount
+        || !in_own_process("all_addresses_of_a_name_are_tried_in_turn", |program| {
+            mount(program.to_str().expect("a path that is text"))
+        })
+    {
+        return;
+    }
+    let several = |port| Address::tcp("several.test", port).expect("an address");
+    // The others refuse.
+    let mut server = group_of(Options::default());
+    let (address, _) = listen(&mut server, &"tcp|127.0.0.2|0".parse().unwrap());
+    let client = group_of(Options::default());
+    reached(&mut server, &client, &several(address.port()));
+
+    // One of the others, which is tried earlier, does not answer: it does not use up all of the time.
+    let (_socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], address.port())));
+    let client = group_of(Options::default().connect_timeout(SHORT * 6));
+    reached(&mut server, &client, &several(address.port()));
+
+    // All refuse.
+    let mut client = group_of(Options::default());
+    let nobody = several(free_tcp_address().unwrap().port());
+    connect_fails(&mut client, &nobody, Status::CONNECT_REFUSED);
 }
 
 #[test]
@@ -345,27 +425,31 @@ fn ipv6_is_spoken_where_there_is_any() {
 
 /// A listener whose queue of connections is full: the system answers nobody any more.
 #[cfg(target_os = "linux")]
-fn deaf_listener() -> (Socket, SocketAddr, Vec<TcpStream>) {
+fn deaf_listener(at: SocketAddr) -> (Socket, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    socket.bind(&any.into()).expect("bound");
+    socket.bind(&at.into()).expect("bound");
     socket.listen(0).expect("listening");
-    let place = socket.local_addr().expect("an address");
-    let place = place.as_socket().expect("tcp");
+    let place = place_of(&socket);
     let mut waiting = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&place, SHORT) {
         waiting.push(stream);
         assert!(waiting.len() < 100, "its queue is bounded");
     }
-    (socket, place, waiting)
+    (socket, waiting)
+}
+
+#[cfg(target_os = "linux")]
+fn place_of(socket: &Socket) -> SocketAddr {
+    let place = socket.local_addr().expect("an address");
+    place.as_socket().expect("tcp")
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn who_is_not_answered_in_time_gives_up() {
-    let (_socket, place, _waiting) = deaf_listener();
+    let (socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut group = group_of(Options::default().connect_timeout(SHORT));
-    let address = Address::tcp("127.0.0.1", place.port()).unwrap();
+    let address = Address::tcp("127.0.0.1", place_of(&socket).port()).unwrap();
     let started = std::time::Instant::now();
     connect_fails(&mut group, &address, Status::CONNECT_TIMEOUT);
     assert!(started.elapsed() >= SHORT);
@@ -374,9 +458,9 @@ fn who_is_not_answered_in_time_gives_up() {
 #[cfg(target_os = "linux")]
 #[test]
 fn while_connecting_one_can_post_and_give_up() {
-    let (_socket, place, _waiting) = deaf_listener();
+    let (socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut group = group_of(Options::default());
-    let address = Address::tcp("127.0.0.1", place.port()).unwrap();
+    let address = Address::tcp("127.0.0.1", place_of(&socket).port()).unwrap();
     let hello = group.post(Message::hello_request(&address)).unwrap();
     group
         .post(Message::signal(hello.channel).with_body("behind it"))

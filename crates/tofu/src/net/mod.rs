@@ -195,3 +195,34 @@ pub(crate) fn status_of(error: &io::Error, otherwise: Status) -> Status {
         _ => otherwise,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the original leaves out costs it 88 ms per round trip.
+    #[test]
+    fn both_ends_of_a_tcp_connection_send_at_once_and_close_hard() {
+        let options = crate::Options::default().listener;
+        let localhost = IpAddr::from([127, 0, 0, 1]);
+        let listener = Listener::bind_tcp(Some(localhost), 0, &options).unwrap();
+        let asked = Address::tcp("127.0.0.1", 0).unwrap();
+        let port = listener.address(&asked).port();
+        let client = Stream::connect_tcp(SocketAddr::new(localhost, port)).unwrap();
+        let server = loop {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => break accepted.unwrap(),
+            }
+        };
+        for stream in [client, server] {
+            let Stream::Tcp(stream) = stream else {
+                panic!("not {stream:?}");
+            };
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+            assert!(socket.nonblocking().unwrap());
+        }
+    }
+}

@@ -102,6 +102,9 @@ impl Reactor {
         // Posters that still hold the channel find it closed. The socket goes now, and hard.
         peer.socket = Socket::Closed;
         group.remove(channel);
+        self.timers.tidy(group.channels_open(), |token| {
+            token == GROUP || group.channel_at(token).is_some()
+        });
         group
             .engine
             .counters

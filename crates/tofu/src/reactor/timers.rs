@@ -1,12 +1,19 @@
 //! When to look at which channel again.
 //!
 //! A channel is noted at most a few times, and only ever for earlier than it is noted already;
-//! when its time comes, it is asked what is due, and may say that nothing is any more.
+//! when its time comes, it is asked what is due, and may say that nothing is any more. So a note
+//! outlives its channel, and peers that come and go quickly leave many: once they are most of all,
+//! they are thrown away.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use mio::Token;
 use tofu_proto::Instant;
+
+/// Notes that are kept whether their channels are open or not.
+const SPARE: usize = 1024;
+/// Notes per open channel beyond which those of closed ones are looked for.
+const PER_CHANNEL: usize = 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
@@ -33,6 +40,13 @@ impl Timers {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Throws away the notes of channels that are gone, if they may be most of all: `open` are left.
+    pub(crate) fn tidy(&mut self, open: usize, is_open: impl Fn(Token) -> bool) {
+        if self.heap.len() > SPARE + PER_CHANNEL * open {
+            self.heap.retain(|Reverse((_, token))| is_open(*token));
+        }
     }
 
     /// When the next channel's time comes.
@@ -74,5 +88,19 @@ mod tests {
         assert_eq!(timers.pop_due(at(30)), Some((at(7), Token(1))));
         assert_eq!(timers.pop_due(at(30)), Some((at(10), Token(1))));
         assert_eq!(timers.pop_due(at(30)), None);
+    }
+
+    #[test]
+    fn channels_that_come_and_go_leave_a_bounded_number_of_notes() {
+        let mut timers = Timers::default();
+        let mut listener = Noted::default();
+        timers.note(Token(0), &mut listener, at(1_000_000));
+        for token in 1..100_000 {
+            timers.note(Token(token), &mut Noted::default(), at(3_600));
+            timers.tidy(1, |open| open == Token(0));
+            assert!(timers.heap.len() <= SPARE + PER_CHANNEL);
+        }
+        while timers.pop_due(at(3_600)).is_some() {}
+        assert_eq!(timers.next(), Some(at(1_000_000)), "the open one's is kept");
     }
 }
