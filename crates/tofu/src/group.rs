@@ -5,9 +5,10 @@ use std::{
     io, mem,
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
+    time::Duration,
 };
 
 use mio::{Poll, Registry, Token, Waker};
@@ -22,13 +23,15 @@ use crate::{
     engine::{Shared, next_message_id},
     metrics::Counter,
     reactor::{
-        self, Attention, Reactor,
+        self, Attention, BusyPoll, Reactor,
         channel::{Channel, End, Listener, ListenerSocket, Peer, Room, Socket, Writing},
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
 };
 
+/// How long gathered frames wait for a driver at most.
+pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
 
@@ -43,6 +46,10 @@ pub(crate) struct Group {
     waker: Waker,
     table: RwLock<Table>,
     attention: Mutex<Vec<Attention>>,
+    /// Channels on which frames wait for others to leave with.
+    gathered: Mutex<Vec<Token>>,
+    /// How often a driver looked at what was left for it.
+    looks: AtomicU64,
     tokens: AtomicUsize,
     /// How often a caller took the seat: tells the keeper whether somebody drives.
     caller_turns: AtomicU64,
@@ -60,15 +67,18 @@ struct Table {
 impl Group {
     pub(crate) fn new(id: GroupId, engine: Arc<Shared>) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let busy_poll = BusyPoll::new(engine.options.busy_poll);
         Ok(Self {
             id,
             engine,
             registry: poll.registry().try_clone()?,
             poller_descriptor: poll.as_raw_fd(),
             waker: Waker::new(poll.registry(), reactor::WAKER)?,
-            seat: Seat::new(Reactor::new(poll)),
+            seat: Seat::new(Reactor::new(poll, busy_poll)),
             table: RwLock::default(),
             attention: Mutex::default(),
+            gathered: Mutex::default(),
+            looks: AtomicU64::new(0),
             tokens: AtomicUsize::new(0),
             caller_turns: AtomicU64::new(0),
             keeper_looks_at: AtomicU64::new(u64::MAX),
@@ -107,6 +117,25 @@ impl Group {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// Frames wait on this channel for others to leave with: they leave when a driver looks, or before
+    /// long. A caller that comes back soon is that driver, and costs no wake-up.
+    fn gather(&self, channel: Token, now: Instant) {
+        lock(&self.gathered).push(channel);
+        let soon = (now + GATHERED_WAIT_MAX).as_nanos();
+        if !self.seat.is_empty() || self.keeper_looks_at.load(Ordering::SeqCst) > soon {
+            self.nudge();
+        }
+    }
+
+    pub(crate) fn has_gathered(&self) -> bool {
+        !lock(&self.gathered).is_empty()
+    }
+
+    pub(crate) fn take_gathered(&self) -> Vec<Token> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        mem::take(&mut *lock(&self.gathered))
     }
 
     /// Sees to it that somebody looks at what was left.
@@ -334,7 +363,13 @@ impl Group {
                 return Err(error);
             }
         };
-        peer.flush(&self.registry, channel.token, now);
+        let look = self.looks.load(Ordering::Relaxed);
+        let gathers = peer.gathers(look, now);
+        if !gathers {
+            peer.flush(&self.registry, channel.token, now);
+            peer.written = Some((look, now));
+        }
+        let first_gathered = gathers && !mem::replace(&mut peer.is_gathered, gathers);
         let broke = matches!(&peer.socket, Socket::Open(open) if matches!(open.writing, Writing::Broken(_)));
         // A bye has a timer; a socket that broke is the driver's to close.
         let needs_driver = broke
@@ -343,6 +378,9 @@ impl Group {
                 .poll_timeout()
                 .is_some_and(|_| is_bye(&header));
         drop(peer);
+        if first_gathered {
+            self.gather(channel.token, now);
+        }
         if needs_driver {
             self.look_at(channel.token);
         }
@@ -412,6 +450,10 @@ fn id_for(message: &Message) -> MessageId {
         MessageId::UNASSIGNED => next_message_id(),
         chosen => chosen,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_bye(header: &Header) -> bool {

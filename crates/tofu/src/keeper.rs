@@ -25,7 +25,11 @@ use std::{
 use mio::{Events, Interest, Poll, Registry, Token, Waker, unix::SourceFd};
 use tofu_proto::Instant;
 
-use crate::{channels::GroupId, engine::Shared, group::Group};
+use crate::{
+    channels::GroupId,
+    engine::Shared,
+    group::{GATHERED_WAIT_MAX, Group},
+};
 
 const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 64;
@@ -196,7 +200,8 @@ impl Ward {
     fn visit(&mut self, called: bool, registry: &Registry) -> bool {
         let turns = self.group.caller_turns();
         let caller_was_here = mem::replace(&mut self.turns_seen, turns) != turns;
-        if caller_was_here && !called {
+        let gathered = self.group.has_gathered();
+        if caller_was_here && !called && !gathered {
             self.stand_back(registry);
             return false;
         }
@@ -213,7 +218,16 @@ impl Ward {
         } else {
             driver.next_deadline()
         };
-        self.watch(registry, due);
+        // Where frames were gathered, more may be: those who gather them count on an early look.
+        let soon = gathered.then(|| group.engine.clock.now() + GATHERED_WAIT_MAX);
+        let due = due.into_iter().chain(soon).min();
+        match due {
+            Some(look_at) if gathered && caller_was_here => {
+                self.stop_watching(registry);
+                self.stand_back_until(BACK_MIN, look_at);
+            }
+            _ => self.watch(registry, due),
+        }
         if driver.leave() {
             self.watch(registry, Some(Instant::ORIGIN));
         }
@@ -267,6 +281,10 @@ impl Ward {
             Care::StandingBack { back, .. } => (back * 2).min(BACK_MAX),
         };
         let look_at = self.group.engine.clock.now() + back;
+        self.stand_back_until(back, look_at);
+    }
+
+    fn stand_back_until(&mut self, back: Duration, look_at: Instant) {
         self.care = Care::StandingBack { back, look_at };
         self.group.keeper_rests_until(Some(look_at));
     }

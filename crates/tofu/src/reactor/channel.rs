@@ -8,6 +8,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
@@ -20,6 +21,10 @@ use crate::{
     net::{self, Stream},
 };
 
+/// Bytes that are gathered before they are written.
+const GATHERED_MAX: usize = 64 * 1024;
+/// Messages that are posted this close to each other leave together.
+const PAUSE: Duration = Duration::from_micros(20);
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
 
@@ -69,6 +74,10 @@ pub(crate) struct Peer {
     pub(crate) room: Room,
     pub(crate) charge: Charge,
     pub(crate) noted: Noted,
+    /// The driver's look and the time at which a poster last wrote.
+    pub(crate) written: Option<(u64, Instant)>,
+    /// Whether the driver has been told that frames are gathered here.
+    pub(crate) is_gathered: bool,
 }
 
 /// Whether a post was refused for want of room, so that the application is to hear when there is some.
@@ -174,7 +183,23 @@ impl Peer {
             room: Room::Unasked,
             charge,
             noted: Noted::default(),
+            written: None,
+            is_gathered: false,
         }
+    }
+
+    /// Whether what is queued should wait for what is posted next, and leave with it. The first
+    /// message after a driver's look, or after a pause, leaves at once: an answer is not kept waiting
+    /// for another one. Those that follow on its heels gather.
+    pub(crate) fn gathers(&self, look: u64, now: Instant) -> bool {
+        let Socket::Open(open) = &self.socket else {
+            return false;
+        };
+        open.writing == Writing::Ready
+            && self.connection.queue().bytes() < GATHERED_MAX
+            && self
+                .written
+                .is_some_and(|(then, at)| then == look && now.since(at) < PAUSE)
     }
 
     /// Writes what is queued, as far as the socket takes it.

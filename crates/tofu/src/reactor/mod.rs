@@ -10,6 +10,7 @@
 //! [`seat`] decides who drives.
 
 mod accept;
+mod busy_poll;
 pub(crate) mod channel;
 pub(crate) mod close;
 mod open;
@@ -28,6 +29,7 @@ use std::{
 use mio::{Events, Poll, Token};
 use tofu_proto::{Instant, Message};
 
+pub(crate) use self::busy_poll::BusyPoll;
 use self::{
     channel::{Channel, End},
     close::Mode,
@@ -77,10 +79,11 @@ pub(crate) struct Reactor {
     /// Channels that are not read because the pool is empty, first starved first.
     starved: VecDeque<Token>,
     now: Instant,
+    busy_poll: BusyPoll,
 }
 
 impl Reactor {
-    pub(crate) fn new(poll: Poll) -> Self {
+    pub(crate) fn new(poll: Poll, busy_poll: BusyPoll) -> Self {
         Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
@@ -92,6 +95,7 @@ impl Reactor {
             unfinished: BTreeSet::new(),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
+            busy_poll,
         }
     }
 
@@ -111,9 +115,10 @@ impl Reactor {
         } else {
             driver.patience(group, patience)
         };
-        if patience.is_some_and(|patience| patience.is_zero()) {
-            driver.wait(patience)?;
-        } else {
+        let may_wait = patience.is_none_or(|patience| !patience.is_zero());
+        if !may_wait {
+            driver.wait(Some(Duration::ZERO))?;
+        } else if !Self::busy_poll(driver, patience)? {
             match driver.sleep(|reactor| reactor.wait(patience)) {
                 Some(waited) => waited?,
                 None => driver.wait(Some(Duration::ZERO))?,
@@ -121,6 +126,27 @@ impl Reactor {
         }
         driver.dispatch(group);
         Ok(())
+    }
+
+    /// Polls for a while, if there is reason to. `true` says that there is something to see to.
+    fn busy_poll(driver: &mut Driver<'_, Self>, patience: Option<Duration>) -> io::Result<bool> {
+        let time = driver.busy_poll.time();
+        if time.is_zero() || patience.is_some_and(|patience| patience < time) {
+            return Ok(false);
+        }
+        let start = std::time::Instant::now();
+        loop {
+            driver.wait(Some(Duration::ZERO))?;
+            if !driver.events.is_empty() || driver.is_nudged() {
+                driver.busy_poll.succeeded();
+                return Ok(true);
+            }
+            if start.elapsed() >= time {
+                driver.busy_poll.failed();
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// The keeper's turns: sees to everything that is ready, without waiting, and to nothing twice.
@@ -164,10 +190,22 @@ impl Reactor {
         for attention in group.take_attention() {
             self.attend(group, attention);
         }
+        for token in group.take_gathered() {
+            self.flush_gathered(group, token);
+        }
         self.expire(group);
         self.feed_starved(group);
         for token in std::mem::take(&mut self.unfinished) {
             self.ready(group, token, true, true);
+        }
+    }
+
+    fn flush_gathered(&mut self, group: &Arc<Group>, token: Token) {
+        if let Some(channel) = group.channel_at(token) {
+            if let Some(mut peer) = channel.peer() {
+                peer.is_gathered = false;
+            }
+            self.look(group, token);
         }
     }
 

@@ -154,6 +154,11 @@ impl<T> Driver<'_, T> {
         slept
     }
 
+    /// Whether work was left since the driver last looked.
+    pub(crate) fn is_nudged(&self) -> bool {
+        self.seat.state.load(Ordering::Relaxed) & NUDGED != 0
+    }
+
     /// Leaves the seat. `true` says that work was left which this driver has not looked at: then it
     /// has to call the keeper.
     pub(crate) fn leave(mut self) -> bool {
