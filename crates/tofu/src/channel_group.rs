@@ -191,8 +191,8 @@ impl Drop for ChannelGroup {
 
 /// Posts and notifies, from any thread.
 ///
-/// It can be cloned and sent freely, and keeps nothing alive: after its group is dropped, posting is
-/// refused.
+/// It can be cloned and sent freely. It does not keep its group open: after that is dropped, posting is
+/// refused, and the poster holds no more than the descriptors of the group's poller.
 #[derive(Clone, Debug)]
 pub struct Poster {
     group: Arc<Group>,

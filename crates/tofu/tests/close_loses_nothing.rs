@@ -223,6 +223,32 @@ fn the_answerer_does_not_reset_before_a_slow_asker_has_everything() {
     over_both(|address| a_slow_asker_has_everything(address, 2_000, 100));
 }
 
+/// The answer and all before it are in our kernel, the peer reads none of it in time, and our channel
+/// ends: what was written still arrives.
+#[test]
+fn an_asker_slower_than_the_bye_timeout_has_everything_too() {
+    over_both(|address| {
+        let engine = engine_with(Options::default().bye_timeout(Duration::from_millis(50)));
+        let mut server = engine.group().unwrap();
+        let (address, listener) = listen(&mut server, address);
+        let mut raw = Raw::hello_narrow(&address);
+        let channel = message_of(&mut server, OpCode::HelloRequest).channel();
+        raw.send(&Message::bye_request(channel).with_id(2));
+        let bye = message_of(&mut server, OpCode::ByeRequest);
+        for number in 0..16 {
+            server.post(numbered(channel, number, 500)).unwrap();
+        }
+        server.post(bye.into_reply().unwrap()).unwrap();
+        closed_with(&mut server, channel, Status::CHANNEL_CLOSED);
+        for number in 0..16 {
+            assert_eq!(number_of(&raw.recv()), number);
+        }
+        assert_eq!(raw.recv().op_code(), OpCode::ByeResponse);
+        server.post(Message::bye_signal(listener)).unwrap();
+        closed_with(&mut server, listener, Status::CHANNEL_CLOSED);
+    });
+}
+
 #[test]
 fn a_bye_that_nobody_answers_ends_with_bye_timeout() {
     over_both(|address| {

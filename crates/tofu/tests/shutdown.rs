@@ -71,6 +71,34 @@ fn a_group_closed_against_a_cooperative_peer_reports_that_nothing_was_lost() {
     });
 }
 
+/// The answer to our bye stands behind more messages than the pool has.
+#[test]
+fn a_closing_group_gets_through_more_unread_messages_than_the_pool_has() {
+    over_both(|address| {
+        let (servers, clients) = (
+            engine(),
+            engine_with(Options::default().pool_messages(0, 4)),
+        );
+        let mut p = pair_between(&servers, &clients, address);
+        for number in 0..100 {
+            p.server.post(numbered(p.at_server, number, 10)).unwrap();
+        }
+        eventually("the pool is empty", || clients.metrics().pool_empty > 0);
+        let client = p.client;
+        let closing = Watched::start(move || client.close(LONG));
+        serve(&mut p.server, |_| ());
+        let report = closing.join("closing");
+        let numbers = report.unread.iter().map(number_of);
+        assert!(numbers.eq(0..100));
+        assert_eq!(
+            report.closed,
+            [(p.at_client, Status::CHANNEL_CLOSED.into())]
+        );
+        drop(report);
+        assert_eq!(clients.metrics().pool_messages_out, 0);
+    });
+}
+
 #[test]
 fn a_closing_group_answers_the_byes_of_its_peers() {
     over_both(|address| {

@@ -76,6 +76,12 @@ impl Stream {
         }
     }
 
+    /// Lets the system go on sending what was written, after the stream is dropped.
+    pub(crate) fn close_gently(&self) {
+        // Where it fails, the close is as hard as it would have been.
+        let _ = either!(self, stream => SockRef::from(stream).set_linger(None));
+    }
+
     /// Ends our direction of the stream: the peer reads to the end of what was written.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         either!(self, stream => stream.shutdown(Shutdown::Write))

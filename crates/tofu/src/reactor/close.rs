@@ -99,6 +99,13 @@ impl Reactor {
         let Some(mut peer) = channel.peer() else {
             return;
         };
+        if let Socket::Open(open) = &peer.socket
+            && reason.status() == Status::CHANNEL_CLOSED
+            && matches!(peer.connection.state(), State::Answered | State::Parted)
+        {
+            // Everything was said, and the peer has not closed in time: it may not have read it all.
+            open.stream.close_gently();
+        }
         // Posters that still hold the channel find it closed. The socket goes now, and hard.
         peer.socket = Socket::Closed;
         group.remove(channel);

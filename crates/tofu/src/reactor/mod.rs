@@ -74,6 +74,8 @@ pub(crate) struct Reactor {
     timers: Timers,
     mode: Mode,
     mode_noted: Noted,
+    /// Bytes of the messages that came after the application stopped to read.
+    unread_bytes: usize,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeSet<Token>,
     /// Channels that are not read because the pool is empty, first starved first.
@@ -92,6 +94,7 @@ impl Reactor {
             timers: Timers::default(),
             mode: Mode::Serving,
             mode_noted: Noted::default(),
+            unread_bytes: 0,
             unfinished: BTreeSet::new(),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
@@ -166,7 +169,7 @@ impl Reactor {
 
     /// Whether the driver has something to do at once.
     pub(crate) fn is_busy(&self, group: &Group) -> bool {
-        !self.unfinished.is_empty() || (!self.starved.is_empty() && !group.engine.pool.is_empty())
+        !self.unfinished.is_empty() || (!self.starved.is_empty() && self.has_message(group))
     }
 
     /// When the next timer is due.

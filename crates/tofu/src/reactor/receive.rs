@@ -17,6 +17,9 @@ use crate::{event::Event, event::Reason, group::Group, metrics::Counter};
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
+/// Bytes of messages that a leaving group takes in for its report.
+const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Where reading a channel has come to.
 enum Read {
     /// The socket has nothing more for now.
@@ -88,7 +91,7 @@ impl Reactor {
     /// Feeds the channels that starved, in their order, as far as the pool goes.
     pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
         while let Some(&token) = self.starved.front() {
-            if group.engine.pool.is_empty() {
+            if !self.has_message(group) {
                 return group.engine.pool.line_up(Arc::downgrade(group));
             }
             // It stays in line until it has read all it can: only then was the hunger over. But the
@@ -162,7 +165,7 @@ impl Reactor {
         let mut scratch = std::mem::take(&mut self.scratch);
         let read = (|| {
             for _ in 0..READS_MAX {
-                if self.mode.is_listening() && group.engine.pool.is_empty() {
+                if self.mode.is_listening() && !self.has_message(group) {
                     return Read::Starved;
                 }
                 let Socket::Open(open) = &mut peer.socket else {
@@ -203,10 +206,12 @@ impl Reactor {
             return Read::Dry;
         }
         loop {
-            let pool = &group.engine.pool;
-            let received = peer
-                .connection
-                .receive(&mut bytes, self.now, || pool.try_message());
+            let may_exceed = self.may_exceed_pool();
+            let received = peer.connection.receive(&mut bytes, self.now, || {
+                let pool = &group.engine.pool;
+                pool.try_message()
+                    .or_else(|| may_exceed.then(|| pool.message()))
+            });
             match received {
                 Received::Message(message) => {
                     if let Some(reason) = self.hear(group, peer, message) {
@@ -220,10 +225,24 @@ impl Reactor {
         }
     }
 
+    /// Whether there is a message to receive into.
+    pub(super) fn has_message(&self, group: &Group) -> bool {
+        !group.engine.pool.is_empty() || self.may_exceed_pool()
+    }
+
+    /// A group that leaves has nobody who would drop its messages, and waits for the answers to its
+    /// byes behind them: up to a bound of its own it takes in what the pool has no room for.
+    fn may_exceed_pool(&self) -> bool {
+        matches!(self.mode, Mode::Leaving(_)) && self.unread_bytes < UNREAD_BYTES_MAX
+    }
+
     /// Hands a message to the application. `Some` if it was the channel's last.
     fn hear(&mut self, group: &Group, peer: &mut Peer, message: Message) -> Option<Reason> {
         if message.op_code() == OpCode::HelloRequest {
             group.engine.half_open.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.mode != Mode::Serving {
+            self.unread_bytes += message.frame_len();
         }
         self.inbox.push(Event::Message(message));
         if self.mode != Mode::Serving {
