@@ -123,8 +123,10 @@ impl Group {
     /// long. A caller that comes back soon is that driver, and costs no wake-up.
     fn gather(&self, channel: Token, now: Instant) {
         lock(&self.gathered).push(channel);
+        // Pairs with the fence in `keeper_rests_until`, as in `leave`.
+        fence(Ordering::SeqCst);
         let soon = (now + GATHERED_WAIT_MAX).as_nanos();
-        if !self.seat.is_empty() || self.keeper_looks_at.load(Ordering::SeqCst) > soon {
+        if !self.seat.is_empty() || self.keeper_looks_at.load(Ordering::Relaxed) > soon {
             self.nudge();
         }
     }

@@ -218,15 +218,18 @@ impl Ward {
         } else {
             driver.next_deadline()
         };
-        // Where frames were gathered, more may be: those who gather them count on an early look.
-        let soon = gathered.then(|| group.engine.clock.now() + GATHERED_WAIT_MAX);
-        let due = due.into_iter().chain(soon).min();
-        match due {
-            Some(look_at) if gathered && caller_was_here => {
+        if gathered {
+            // More may be: those who gather count on an early look.
+            let soon = group.engine.clock.now() + GATHERED_WAIT_MAX;
+            let due = due.map_or(soon, |due| due.min(soon));
+            if caller_was_here {
                 self.stop_watching(registry);
-                self.stand_back_until(BACK_MIN, look_at);
+                self.stand_back_until(BACK_MIN, due);
+            } else {
+                self.watch(registry, Some(due));
             }
-            _ => self.watch(registry, due),
+        } else {
+            self.watch(registry, due);
         }
         if driver.leave() {
             self.watch(registry, Some(Instant::ORIGIN));
@@ -263,8 +266,8 @@ impl Ward {
                 return self.stand_back(registry);
             }
         }
+        let due = self.rest_until(due);
         self.care = Care::Watching { due };
-        self.group.keeper_rests_until(due);
     }
 
     fn stop_watching(&mut self, registry: &Registry) {
@@ -285,8 +288,21 @@ impl Ward {
     }
 
     fn stand_back_until(&mut self, back: Duration, look_at: Instant) {
+        let look_at = self.rest_until(Some(look_at)).unwrap_or(look_at);
         self.care = Care::StandingBack { back, look_at };
-        self.group.keeper_rests_until(Some(look_at));
+    }
+
+    /// Lets it be known when the keeper will look. Sooner, if frames were gathered by someone who
+    /// counted on an earlier look: whoever gathers later sees the new time.
+    fn rest_until(&self, time: Option<Instant>) -> Option<Instant> {
+        self.group.keeper_rests_until(time);
+        if !self.group.has_gathered() {
+            return time;
+        }
+        let soon = self.group.engine.clock.now() + GATHERED_WAIT_MAX;
+        let time = Some(time.map_or(soon, |time| time.min(soon)));
+        self.group.keeper_rests_until(time);
+        time
     }
 }
 

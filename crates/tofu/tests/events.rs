@@ -7,7 +7,7 @@ use std::{sync::mpsc, thread, time::Duration};
 use support::*;
 use tofu::{
     ChannelGroup, ChannelNumber, Engine, Event, LISTEN_ON, Message, OpCode, Options, Origin,
-    RecvError, Status, testing::free_tcp_address,
+    RecvError, Status,
 };
 
 /// Messages of this many bytes fill a small queue quickly, and leave in pieces.
@@ -125,8 +125,9 @@ fn listening_on_a_path_tells_the_path() {
 #[test]
 fn a_hello_that_fails_comes_back_as_posted() {
     let missing = tofu::testing::TemporaryUds::new().unwrap();
+    let (_reserved, refusing) = refusing_address();
     for (address, status) in [
-        (free_tcp_address().unwrap(), Status::CONNECT_REFUSED),
+        (refusing, Status::CONNECT_REFUSED),
         (missing.address("nobody"), Status::UDS_PATH_NOT_FOUND),
     ] {
         let engine = engine();
@@ -179,7 +180,8 @@ fn a_welcome_that_fails_comes_back_as_posted() {
 fn what_was_posted_behind_a_hello_that_fails_comes_back_behind_it() {
     let engine = engine();
     let mut group = engine.group().unwrap();
-    let hello = Message::hello_request(&free_tcp_address().unwrap()).with_id(1);
+    let (_reserved, refusing) = refusing_address();
+    let hello = Message::hello_request(&refusing).with_id(1);
     let channel = group.post(hello.clone()).unwrap().channel;
     let mut posted = vec![hello.with_channel(channel)];
     for id in 2..20 {
@@ -235,7 +237,8 @@ fn what_is_queued_when_the_application_closes_comes_back_too() {
 fn what_came_back_can_be_posted_again() {
     let engine = engine();
     let mut p = pair(&engine, &loopback());
-    let hello = Message::hello_request(&free_tcp_address().unwrap()).with_body("!");
+    let (_reserved, refusing) = refusing_address();
+    let hello = Message::hello_request(&refusing).with_body("!");
     p.client.post(hello).unwrap();
     let (message, _) = returned(&mut p.client);
     closed_with(&mut p.client, message.channel(), Status::CONNECT_REFUSED);

@@ -5,7 +5,7 @@ mod support;
 use std::{
     fs,
     io::ErrorKind,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -19,7 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use support::*;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Status,
-    testing::{TemporaryUds, free_tcp_address},
+    testing::TemporaryUds,
 };
 
 /// Short, for timeouts under test.
@@ -294,7 +294,7 @@ fn an_abstract_name_has_no_file_and_one_owner() {
 #[test]
 fn a_port_on_which_nobody_listens_refuses() {
     let mut group = group_of(Options::default());
-    let address = free_tcp_address().unwrap();
+    let (_reserved, address) = refusing_address();
     connect_fails(&mut group, &address, Status::CONNECT_REFUSED);
     // A host that is left out is this one.
     let short = Address::tcp("", address.port()).unwrap();
@@ -393,19 +393,22 @@ fn all_addresses_of_a_name_are_tried_in_turn() {
     }
     let several = |port| Address::tcp("several.test", port).expect("an address");
     // The others refuse.
+    let (reserved, refusing) = refusing_address();
     let mut server = group_of(Options::default());
-    let (address, _) = listen(&mut server, &"tcp|127.0.0.2|0".parse().unwrap());
+    let other = Address::tcp("127.0.0.2", refusing.port()).unwrap();
+    listen(&mut server, &other);
     let client = group_of(Options::default());
-    reached(&mut server, &client, &several(address.port()));
+    reached(&mut server, &client, &several(refusing.port()));
 
-    // One of the others, which is tried earlier, does not answer: it does not use up all of the time.
-    let (_socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], address.port())));
+    // One of them, which is tried earlier, does not answer: it does not use up all of the time.
+    let _waiting = deafen(&reserved);
     let client = group_of(Options::default().connect_timeout(SHORT * 6));
-    reached(&mut server, &client, &several(address.port()));
+    reached(&mut server, &client, &several(refusing.port()));
 
     // All refuse.
+    let (_reserved, refusing) = refusing_address();
     let mut client = group_of(Options::default());
-    let nobody = several(free_tcp_address().unwrap().port());
+    let nobody = several(refusing.port());
     connect_fails(&mut client, &nobody, Status::CONNECT_REFUSED);
 }
 
@@ -423,33 +426,26 @@ fn ipv6_is_spoken_where_there_is_any() {
     }
 }
 
-/// A listener whose queue of connections is full: the system answers nobody any more.
+/// Makes a listener whose queue of connections is full: the system answers nobody any more.
 #[cfg(target_os = "linux")]
-fn deaf_listener(at: SocketAddr) -> (Socket, Vec<TcpStream>) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&at.into()).expect("bound");
+fn deafen(socket: &Socket) -> Vec<TcpStream> {
     socket.listen(0).expect("listening");
-    let place = place_of(&socket);
+    let place = socket.local_addr().expect("an address");
+    let place = place.as_socket().expect("tcp");
     let mut waiting = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&place, SHORT) {
         waiting.push(stream);
         assert!(waiting.len() < 100, "its queue is bounded");
     }
-    (socket, waiting)
-}
-
-#[cfg(target_os = "linux")]
-fn place_of(socket: &Socket) -> SocketAddr {
-    let place = socket.local_addr().expect("an address");
-    place.as_socket().expect("tcp")
+    waiting
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn who_is_not_answered_in_time_gives_up() {
-    let (socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (socket, address) = refusing_address();
+    let _waiting = deafen(&socket);
     let mut group = group_of(Options::default().connect_timeout(SHORT));
-    let address = Address::tcp("127.0.0.1", place_of(&socket).port()).unwrap();
     let started = std::time::Instant::now();
     connect_fails(&mut group, &address, Status::CONNECT_TIMEOUT);
     assert!(started.elapsed() >= SHORT);
@@ -458,9 +454,9 @@ fn who_is_not_answered_in_time_gives_up() {
 #[cfg(target_os = "linux")]
 #[test]
 fn while_connecting_one_can_post_and_give_up() {
-    let (socket, _waiting) = deaf_listener(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (socket, address) = refusing_address();
+    let _waiting = deafen(&socket);
     let mut group = group_of(Options::default());
-    let address = Address::tcp("127.0.0.1", place_of(&socket).port()).unwrap();
     let hello = group.post(Message::hello_request(&address)).unwrap();
     group
         .post(Message::signal(hello.channel).with_body("behind it"))

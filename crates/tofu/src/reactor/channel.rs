@@ -223,6 +223,7 @@ impl Peer {
                 }
                 Err(error) => {
                     let reason = Reason::with_error(Status::PEER_DISCONNECTED, &error);
+                    self.connection.handle_blocked();
                     open.writing = Writing::Broken(reason);
                 }
             }

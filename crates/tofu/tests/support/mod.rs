@@ -269,6 +269,18 @@ pub fn raw_pair(engine: &Engine, address: &Address) -> RawPair {
     }
 }
 
+/// An address that refuses, for as long as the socket lives: a port that is taken, on which nobody
+/// listens.
+pub fn refusing_address() -> (Socket, Address) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("bound");
+    let bound = socket.local_addr().expect("an address");
+    let port = bound.as_socket().expect("tcp").port();
+    (socket, Address::tcp("127.0.0.1", port).expect("an address"))
+}
+
 /// A listener without a library.
 pub enum RawListener {
     Tcp(std::net::TcpListener),

@@ -1,0 +1,106 @@
+//! Messages posted close to each other leave together, and none is forgotten: not the last of a burst
+//! after which the application does something else, and not when another thread sleeps in `recv`.
+
+mod support;
+
+use std::{sync::mpsc, thread};
+
+use support::*;
+use tofu::{Message, OpCode};
+
+/// Bursts of every small length, each followed by silence.
+const BURSTS: usize = 200;
+
+fn post_burst(post: impl Fn(Message), channel: tofu::ChannelNumber, burst: usize) {
+    for number in 0..=burst % 5 {
+        post(numbered(channel, number, 10));
+    }
+}
+
+fn read_burst(raw: &mut Raw, burst: usize) {
+    for number in 0..=burst % 5 {
+        assert_eq!(number_of(&raw.recv()), number, "burst {burst}");
+    }
+}
+
+#[test]
+fn the_last_message_of_a_burst_leaves_though_nobody_receives() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        for burst in 0..BURSTS {
+            let post = |message| assert!(p.server.post(message).is_ok());
+            post_burst(post, p.at_server, burst);
+            read_burst(&mut p.raw, burst);
+        }
+    });
+}
+
+#[test]
+fn the_last_message_of_a_burst_leaves_though_the_receiver_sleeps() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        let poster = p.server.poster();
+        let mut server = p.server;
+        let receiver = thread::spawn(move || {
+            message_of(&mut server, OpCode::Signal);
+            server
+        });
+        for burst in 0..BURSTS {
+            let post = |message| assert!(poster.post(message).is_ok());
+            post_burst(post, p.at_server, burst);
+            read_burst(&mut p.raw, burst);
+        }
+        p.raw.send(&Message::signal(p.at_server).with_id(1));
+        receiver.join().expect("the receiver");
+    });
+}
+
+#[test]
+fn a_receiver_that_comes_and_goes_loses_no_burst() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        for burst in 0..BURSTS {
+            // The application is told something, says something, and goes away for as long as the
+            // peer takes to read it.
+            p.raw.send(&Message::signal(p.at_server).with_id(1));
+            message_of(&mut p.server, OpCode::Signal);
+            let post = |message| assert!(p.server.post(message).is_ok());
+            post_burst(post, p.at_server, burst);
+            read_burst(&mut p.raw, burst);
+        }
+    });
+}
+
+#[test]
+fn many_threads_post_into_one_group_and_each_ones_order_is_kept() {
+    const THREADS: usize = 8;
+    const EACH: usize = 2_000;
+    over_both(|address| {
+        let engine = engine();
+        let mut p = pair(&engine, address);
+        let (done, all_done) = mpsc::channel();
+        for thread in 0..THREADS {
+            let (poster, channel, done) = (p.client.poster(), p.at_client, done.clone());
+            thread::spawn(move || {
+                for number in 0..EACH {
+                    let message =
+                        numbered(channel, number, 10).with_header("thread", thread.to_string());
+                    poster.post(message).expect("posted");
+                }
+                done.send(()).expect("heard");
+            });
+        }
+        let mut next_of = [0; THREADS];
+        for _ in 0..THREADS * EACH {
+            let message = message_of(&mut p.server, OpCode::Signal);
+            let thread = message.header("thread").expect("it says");
+            let thread: usize = thread.parse().expect("a number");
+            assert_eq!(number_of(&message), next_of[thread]);
+            next_of[thread] += 1;
+        }
+        assert_eq!(all_done.iter().take(THREADS).count(), THREADS);
+    });
+}
