@@ -69,6 +69,12 @@ impl Pool {
         self.out.load(Ordering::SeqCst) >= self.messages_max
     }
 
+    /// Messages that one group receives in one turn: some less than there are, so that the group of an
+    /// application that keeps up never finds the pool empty.
+    pub(crate) fn messages_per_turn(&self) -> usize {
+        self.messages_max - self.messages_max / 8
+    }
+
     /// Messages that are out.
     pub(crate) fn out(&self) -> usize {
         self.out.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ mod support;
 use std::{sync::mpsc, thread};
 
 use support::*;
-use tofu::{Message, OpCode};
+use tofu::{Event, Message, OpCode};
 
 /// Bursts of every small length, each followed by silence.
 const BURSTS: usize = 200;
@@ -95,7 +95,14 @@ fn many_threads_post_into_one_group_and_each_ones_order_is_kept() {
         }
         let mut next_of = [0; THREADS];
         for _ in 0..THREADS * EACH {
-            let message = message_of(&mut p.server, OpCode::Signal);
+            let message = loop {
+                match next(&mut p.server) {
+                    Event::Message(message) => break message,
+                    // The keeper reads on while this thread waits for a core.
+                    Event::PoolEmpty => {}
+                    other => panic!("{other:?}"),
+                }
+            };
             let thread = message.header("thread").expect("it says");
             let thread: usize = thread.parse().expect("a number");
             assert_eq!(number_of(&message), next_of[thread]);

@@ -74,6 +74,8 @@ pub(crate) struct Reactor {
     timers: Timers,
     mode: Mode,
     mode_noted: Noted,
+    /// Messages received in this turn.
+    received: usize,
     /// Bytes of the messages that came after the application stopped to read.
     unread_bytes: usize,
     /// Channels that were not read, or accepted from, to the end.
@@ -94,6 +96,7 @@ impl Reactor {
             timers: Timers::default(),
             mode: Mode::Serving,
             mode_noted: Noted::default(),
+            received: 0,
             unread_bytes: 0,
             unfinished: BTreeSet::new(),
             starved: VecDeque::new(),
@@ -190,6 +193,7 @@ impl Reactor {
     /// All that can be done without asking the poller.
     fn look_around(&mut self, group: &Arc<Group>) {
         self.now = group.engine.clock.now();
+        self.received = 0;
         for attention in group.take_attention() {
             self.attend(group, attention);
         }
@@ -199,7 +203,7 @@ impl Reactor {
         self.expire(group);
         self.feed_starved(group);
         for token in std::mem::take(&mut self.unfinished) {
-            self.ready(group, token, true, true);
+            self.go_on(group, token);
         }
     }
 
@@ -288,6 +292,17 @@ impl Reactor {
         match &channel.end {
             End::Listener(_) => self.accept(group, &channel),
             End::Peer(_) => self.peer_ready(group, &channel, writable, ends),
+        }
+    }
+
+    /// Goes on with a channel that was not finished.
+    fn go_on(&mut self, group: &Arc<Group>, token: Token) {
+        let Some(channel) = group.channel_at(token) else {
+            return;
+        };
+        match &channel.end {
+            End::Listener(_) => self.accept(group, &channel),
+            End::Peer(_) => drop(self.feed(group, &channel)),
         }
     }
 

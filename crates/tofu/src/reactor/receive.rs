@@ -21,6 +21,7 @@ const READS_MAX: usize = 4;
 const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Where reading a channel has come to.
+#[derive(Clone, Copy)]
 enum Read {
     /// The socket has nothing more for now.
     Dry,
@@ -109,22 +110,24 @@ impl Reactor {
         }
     }
 
-    /// Feeds one channel. `true` says that it starves again.
-    fn feed(&mut self, group: &Arc<Group>, channel: &Channel) -> bool {
+    /// Goes on with a channel that was held, or not read to the end. `true` says that it starves.
+    pub(super) fn feed(&mut self, group: &Arc<Group>, channel: &Channel) -> bool {
         let Some(mut peer) = channel.peer() else {
             return false;
         };
-        peer.connection.resume(self.now);
-        let over = match self.deliver(group, &mut peer, &[]) {
-            Read::Over(reason) => Err(reason),
-            Read::Starved => {
-                peer.connection.hold();
-                Ok(())
-            }
-            // What its socket said while it was not read is not said again.
-            Read::Dry | Read::Unfinished => self.read(group, channel, &mut peer, true),
+        let kept = if peer.connection.is_held() {
+            peer.connection.resume(self.now);
+            self.deliver(group, &mut peer, &[])
+        } else {
+            Read::Dry
         };
-        let starves = over.is_ok() && peer.connection.is_held();
+        let over = match kept {
+            // What its socket said while it was not read is not said again.
+            Read::Dry => self.read(group, channel, &mut peer, true),
+            kept => self.conclude(group, channel, &mut peer, kept),
+        };
+        let starves =
+            over.is_ok() && peer.connection.is_held() && !self.unfinished.contains(&channel.token);
         self.after(group, channel, peer, over);
         starves
     }
@@ -140,7 +143,19 @@ impl Reactor {
         if peer.connection.is_held() {
             return Ok(());
         }
-        match self.read_some(group, peer, ends) {
+        let read = self.read_some(group, peer, ends);
+        self.conclude(group, channel, peer, read)
+    }
+
+    /// What follows from where reading has come to. An error is the reason to end the channel.
+    fn conclude(
+        &mut self,
+        group: &Arc<Group>,
+        channel: &Channel,
+        peer: &mut Peer,
+        read: Read,
+    ) -> Result<(), Reason> {
+        match read {
             Read::Dry => match &peer.socket {
                 // Nothing can come any more: the socket broke while it wrote, and is read dry.
                 Socket::Open(open) => match open.writing {
@@ -206,6 +221,11 @@ impl Reactor {
             return Read::Dry;
         }
         loop {
+            if self.received >= group.engine.pool.messages_per_turn() {
+                peer.connection.keep(&mut bytes);
+                peer.connection.hold();
+                return Read::Unfinished;
+            }
             let may_exceed = self.may_exceed_pool();
             let received = peer.connection.receive(&mut bytes, self.now, || {
                 let pool = &group.engine.pool;
@@ -241,6 +261,7 @@ impl Reactor {
         if message.op_code() == OpCode::HelloRequest {
             group.engine.half_open.fetch_sub(1, Ordering::AcqRel);
         }
+        self.received += 1;
         if self.mode != Mode::Serving {
             self.unread_bytes += message.frame_len();
         }
