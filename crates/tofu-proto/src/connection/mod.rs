@@ -302,12 +302,6 @@ impl Connection {
         Received::Message(message)
     }
 
-    /// Keeps bytes that were read for later, when the driver stops before it has received all that
-    /// they hold. Call [`hold`](Self::hold) as well.
-    pub fn keep(&mut self, input: &mut &[u8]) {
-        self.decoder.keep(input);
-    }
-
     /// Whether the driver does not read (see [`hold`](Self::hold)).
     pub fn is_held(&self) -> bool {
         self.arrival == Arrival::Held

@@ -221,14 +221,13 @@ impl Reactor {
             return Read::Dry;
         }
         loop {
-            if self.received >= group.engine.pool.messages_per_turn() {
-                peer.connection.keep(&mut bytes);
-                peer.connection.hold();
-                return Read::Unfinished;
-            }
+            let pool = &group.engine.pool;
+            let is_enough = self.received >= pool.messages_per_turn();
             let may_exceed = self.may_exceed_pool();
             let received = peer.connection.receive(&mut bytes, self.now, || {
-                let pool = &group.engine.pool;
+                if is_enough {
+                    return None;
+                }
                 pool.try_message()
                     .or_else(|| may_exceed.then(|| pool.message()))
             });
@@ -239,6 +238,10 @@ impl Reactor {
                     }
                 }
                 Received::Nothing => return Read::Dry,
+                Received::Starved if is_enough => {
+                    peer.connection.hold();
+                    return Read::Unfinished;
+                }
                 Received::Starved => return Read::Starved,
                 Received::Violation(violation) => return Read::Over(violation.into()),
             }
