@@ -367,7 +367,9 @@ impl Group {
         };
         let look = self.looks.load(Ordering::Relaxed);
         let gathers = peer.gathers(look, now);
-        if !gathers {
+        if gathers {
+            peer.note_queued();
+        } else {
             peer.flush(&self.registry, channel.token, now);
             peer.written = Some((look, now));
         }

@@ -202,10 +202,15 @@ impl Peer {
                 .is_some_and(|(then, at)| then == look && now.since(at) < PAUSE)
     }
 
+    /// What is queued counts against the engine's bound.
+    pub(crate) fn note_queued(&mut self) {
+        self.charge.set(self.connection.queue().bytes());
+    }
+
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&mut self, registry: &Registry, token: Token, now: Instant) {
         let Socket::Open(open) = &mut self.socket else {
-            return self.charge.set(self.connection.queue().bytes());
+            return self.note_queued();
         };
         while open.writing == Writing::Ready && !self.connection.queue().is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -228,7 +233,7 @@ impl Peer {
                 }
             }
         }
-        self.charge.set(self.connection.queue().bytes());
+        self.note_queued();
     }
 
     /// The poller says that the socket takes bytes again.
