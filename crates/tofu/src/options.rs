@@ -93,7 +93,9 @@ impl Options {
     /// Default 8 MiB and 256 MiB; at least one largest frame, 131,086 bytes.
     ///
     /// What does not fit is refused ([`Refusal::QueueFull`](crate::Refusal::QueueFull)), and a
-    /// [`Drained`](crate::Event::Drained) event says when there is room. A bye always fits.
+    /// [`Drained`](crate::Event::Drained) event says when there is room. A bye always fits, and
+    /// so does a hello; messages that are posted to several channels at the same moment may exceed the
+    /// engine's bound by one frame each.
     #[must_use]
     pub fn queue_bytes(mut self, per_channel: usize, per_engine: usize) -> Self {
         self.channel_queue_bytes_max = per_channel;

@@ -257,30 +257,18 @@ impl Connection {
         let has_input = !input.is_empty();
         let frame = match self.decoder.peek(input) {
             Ok(Some(frame)) => frame,
-            Ok(None) => {
-                // A large frame on a slow network is no silence.
-                if has_input {
-                    self.moved(now);
-                }
-                self.arrival = if self.decoder.is_mid_frame() {
-                    Arrival::MidFrame(now + self.timeouts.frame)
-                } else {
-                    Arrival::AtRest
-                };
-                return Received::Nothing;
-            }
+            Ok(None) => return self.wait_for_more(has_input, now),
             Err(UnassignedOpCode(code)) => {
                 return Received::Violation(Violation::UnassignedOpCode(code));
             }
         };
         let header = frame.header;
-        let asked = header.op_code != OpCode::ByeResponse || !self.queue.holds(OpCode::ByeRequest);
-        let next = match judge(&header)
-            .and_then(|()| self.state.receive(self.side, header.op_code, asked))
-        {
-            Ok(_) if header.op_code == OpCode::HelloResponse && self.hello_answered => {
-                return Received::Violation(Violation::UnexpectedHello(header.op_code));
-            }
+        let next = match judge(&header).and_then(|()| {
+            let asked = has_asked(&self.queue, header.op_code);
+            let answered = self.hello_answered;
+            self.state
+                .receive(self.side, header.op_code, asked, answered)
+        }) {
             Ok(next) => next,
             Err(violation) => return Received::Violation(violation),
         };
@@ -300,6 +288,36 @@ impl Connection {
         }
         self.enter(next, now);
         Received::Message(message)
+    }
+
+    /// The bytes are used up; part of a frame may be among them.
+    fn wait_for_more(&mut self, has_moved: bool, now: Instant) -> Received {
+        // A large frame on a slow network is no silence.
+        if has_moved {
+            self.moved(now);
+        }
+        self.arrival = if self.decoder.is_mid_frame() {
+            Arrival::MidFrame(now + self.timeouts.frame)
+        } else {
+            Arrival::AtRest
+        };
+        // What must not come need not be waited for: its header tells.
+        let begun = match self.decoder.begun() {
+            Ok(Some(header)) => header,
+            Ok(None) => return Received::Nothing,
+            Err(UnassignedOpCode(code)) => {
+                return Received::Violation(Violation::UnassignedOpCode(code));
+            }
+        };
+        let asked = has_asked(&self.queue, begun.op_code);
+        let allowed = judge(&begun).and_then(|()| {
+            self.state
+                .receive(self.side, begun.op_code, asked, self.hello_answered)
+        });
+        match allowed {
+            Ok(_) => Received::Nothing,
+            Err(violation) => Received::Violation(violation),
+        }
     }
 
     /// Whether the driver does not read (see [`hold`](Self::hold)).
@@ -390,6 +408,11 @@ impl Connection {
             self.deadline = Some(now + self.timeouts.bye);
         }
     }
+}
+
+/// Whether our ByeRequest has left completely, if that matters: an answer cannot overtake its question.
+fn has_asked(queue: &SendQueue, op_code: OpCode) -> bool {
+    op_code != OpCode::ByeResponse || !queue.holds(OpCode::ByeRequest)
 }
 
 /// The rules for a frame that hold in every state (PROTOCOL.md section 1).

@@ -78,12 +78,13 @@ impl State {
     ];
 
     /// The state after a frame with this op code came in. `asked` says whether our ByeRequest has
-    /// left completely: an answer cannot overtake its question.
+    /// left completely, `hello_answered` whether a HelloResponse was there before.
     pub(super) fn receive(
         self,
         side: Side,
         op_code: OpCode,
         asked: bool,
+        hello_answered: bool,
     ) -> Result<Self, Violation> {
         use OpCode::{
             ByeRequest, ByeResponse, HelloRequest, HelloResponse, Request, Response, Signal,
@@ -92,7 +93,9 @@ impl State {
             (Self::Greeting, HelloRequest) => Ok(Self::Open),
             (Self::Greeting, op) => Err(Violation::HelloExpected(op)),
             (_, HelloRequest) => Err(Violation::UnexpectedHello(op_code)),
-            (_, HelloResponse) if side == Side::Server => Err(Violation::UnexpectedHello(op_code)),
+            (_, HelloResponse) if side == Side::Server || hello_answered => {
+                Err(Violation::UnexpectedHello(op_code))
+            }
 
             (Self::Open | Self::ByeSent, Request | Response | Signal | HelloResponse) => Ok(self),
 
@@ -243,7 +246,7 @@ mod tests {
                         "{side:?} {state:?} posts {op}"
                     );
                     if op.travels() {
-                        let came = state.receive(side, op, true).ok();
+                        let came = state.receive(side, op, true, false).ok();
                         assert_eq!(came, received, "{side:?} {state:?} receives {op}");
                     }
                 }
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn an_answer_cannot_overtake_its_question() {
         for state in State::ALL {
-            let came = state.receive(Side::Client, OpCode::ByeResponse, false);
+            let came = state.receive(Side::Client, OpCode::ByeResponse, false, false);
             assert!(came.is_err(), "{state:?}");
         }
     }

@@ -194,6 +194,26 @@ fn the_first_frame_of_a_client_is_hello_and_the_second_is_not() {
 }
 
 #[test]
+fn what_must_not_come_is_told_by_its_header() {
+    let announced = Message::signal(CHANNEL).with_body([0; 100]);
+    let header = &frame(&announced)[..Header::LEN];
+    assert!(matches!(
+        feed(&mut server(), header, at(0)),
+        Received::Nothing
+    ));
+    let mut stranger = Connection::server(CHANNEL, timeouts(), at(0));
+    assert_eq!(
+        violation(&mut stranger, header),
+        Violation::HelloExpected(OpCode::Signal)
+    );
+    let mut stranger = Connection::server(CHANNEL, timeouts(), at(0));
+    assert_eq!(
+        violation(&mut stranger, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        Violation::EngineOrigin(OpCode::HelloResponse)
+    );
+}
+
+#[test]
 fn a_hello_is_answered_once_and_by_the_server() {
     let response = hello().reply().unwrap();
     let bytes = frame(&response);

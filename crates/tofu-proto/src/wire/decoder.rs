@@ -115,6 +115,17 @@ impl Decoder {
         Frame::first(self.unread())
     }
 
+    /// The header of the frame that is coming in pieces, once it is there.
+    ///
+    /// # Errors
+    /// An op code that is not assigned.
+    pub fn begun(&self) -> Result<Option<Header>, UnassignedOpCode> {
+        match self.unread().split_first_chunk::<{ Header::LEN }>() {
+            Some((head, _)) => Header::from_bytes(head).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Takes the frame that [`peek`](Self::peek) showed, `len` bytes long, from the same `input`.
     pub fn consume(&mut self, input: &mut &[u8], len: usize) {
         if self.kept.is_empty() {
