@@ -1,6 +1,7 @@
 //! The engine's bound on bytes that wait to be sent.
 
 use std::{
+    collections::HashMap,
     mem,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -10,15 +11,21 @@ use std::{
 
 use mio::Token;
 
-use crate::{group::Group, options::FRAME_MAX};
+use crate::{channels::GroupId, group::Group};
 
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     used: AtomicUsize,
     /// Channels that were refused for the engine's sake, to be looked at when there is room.
-    refused: Mutex<Vec<(Weak<Group>, Token)>>,
+    refused: Mutex<HashMap<(GroupId, Token), Refused>>,
     someone_waits: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Refused {
+    group: Weak<Group>,
+    bytes: usize,
 }
 
 impl Budget {
@@ -40,16 +47,15 @@ impl Budget {
         self.bytes_max.saturating_sub(self.used())
     }
 
-    /// Whether there is enough room to call those that were refused: any message fits, and it is
-    /// worth calling them all. Not more, or peers that never read would keep the others waiting.
-    pub(crate) fn has_room(&self) -> bool {
-        self.room() >= FRAME_MAX.max(self.bytes_max / 8)
-    }
-
-    /// Calls `group` to look at the channel once there is room.
-    pub(crate) fn call_when_room(&self, group: Weak<Group>, channel: Token) {
+    /// Calls `group` to look at the channel once there is room for as many bytes as it was refused:
+    /// not for more, or peers that never read would keep the others waiting.
+    pub(crate) fn call_when_room(&self, group: &Arc<Group>, channel: Token, bytes: usize) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.push((group, channel));
+        let entry = Refused {
+            group: Arc::downgrade(group),
+            bytes,
+        };
+        refused.insert((group.id, channel), entry);
         self.someone_waits.store(true, Ordering::SeqCst);
         drop(refused);
         // The room may have come in the meantime.
@@ -57,16 +63,20 @@ impl Budget {
     }
 
     fn call_refused(&self) {
-        if !self.someone_waits.load(Ordering::SeqCst) || !self.has_room() {
+        if !self.someone_waits.load(Ordering::SeqCst) {
             return;
         }
-        let called = {
+        let room = self.room();
+        let called: Vec<_> = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            self.someone_waits.store(false, Ordering::SeqCst);
-            mem::take(&mut *refused)
+            let called = refused.extract_if(|_, refused| refused.bytes <= room);
+            let called = called.collect();
+            self.someone_waits
+                .store(!refused.is_empty(), Ordering::SeqCst);
+            called
         };
-        for (group, channel) in called {
-            if let Some(group) = group.upgrade() {
+        for ((_, channel), refused) in called {
+            if let Some(group) = refused.group.upgrade() {
                 group.look_at(channel);
             }
         }

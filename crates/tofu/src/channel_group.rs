@@ -13,7 +13,7 @@ use crate::{
     engine::Handle,
     event::{CloseReport, Inbox},
     group::Group,
-    reactor::{Attention, Reactor, close::Mode},
+    reactor::{Reactor, close::Mode},
 };
 
 /// Sends and receives over any number of channels.
@@ -66,7 +66,7 @@ impl ChannelGroup {
     /// Gives a [`Notified`](Event::Notified) event, with a message or without, to the thread that
     /// receives.
     pub fn notify(&self, message: Option<Message>) {
-        self.group.attend(Attention::Notify(message));
+        self.group.notify(message);
     }
 
     /// A sender for another thread.
@@ -133,10 +133,6 @@ impl ChannelGroup {
             }
         };
         self.group.leave(driver);
-        if outcome.is_err() {
-            // It may have been woken to retire the group, and has not looked at what is to be done.
-            self.group.nudge();
-        }
         outcome
     }
 
@@ -209,6 +205,6 @@ impl Poster {
 
     /// As [`ChannelGroup::notify`].
     pub fn notify(&self, message: Option<Message>) {
-        self.group.attend(Attention::Notify(message));
+        self.group.notify(message);
     }
 }

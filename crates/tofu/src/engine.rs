@@ -164,7 +164,11 @@ impl Engine {
         shared.wait_until_finished(timeout.saturating_add(GRACE));
         let mut report = CloseReport::default();
         for group in &groups {
-            report.add(group.seat.take().inbox());
+            // Where somebody drives, `close` is at it, and has a report of its own.
+            if let Some(mut driver) = group.seat.try_take() {
+                report.add(driver.inbox());
+                group.leave(driver);
+            }
         }
         report
     }
@@ -196,7 +200,9 @@ impl Shared {
     /// A group has closed its last channel for good.
     pub(crate) fn finished(&self, id: GroupId) {
         let finished = self.groups().unfinished.remove(&id);
-        drop(finished);
+        if let Some(group) = finished {
+            self.pool.leave_line(&group);
+        }
         self.group_finished.notify_all();
     }
 

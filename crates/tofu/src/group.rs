@@ -24,7 +24,7 @@ use crate::{
     metrics::Counter,
     reactor::{
         self, Attention, BusyPoll, Reactor,
-        channel::{Channel, End, Listener, ListenerSocket, Peer, Room, Socket, Writing},
+        channel::{Channel, End, Listener, ListenerSocket, Peer, Room, Socket},
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
@@ -98,11 +98,20 @@ impl Group {
 impl Group {
     /// Leaves something for the driver, and sees to it that somebody looks.
     pub(crate) fn attend(&self, attention: Attention) {
-        self.attention
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(attention);
+        lock(&self.attention).push(attention);
         self.nudge();
+    }
+
+    /// Has the driver tell the application. A retired group tells nobody any more: a message given to
+    /// it then is dropped.
+    pub(crate) fn notify(&self, message: Option<Message>) {
+        let table = self.table();
+        if !table.retired {
+            // Before the group can be retired, so that it is told before the end.
+            lock(&self.attention).push(Attention::Notify(message));
+            drop(table);
+            self.nudge();
+        }
     }
 
     /// Has the driver look at a channel.
@@ -111,12 +120,7 @@ impl Group {
     }
 
     pub(crate) fn take_attention(&self) -> Vec<Attention> {
-        mem::take(
-            &mut *self
-                .attention
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        mem::take(&mut *lock(&self.attention))
     }
 
     /// Frames wait on this channel for others to leave with: they leave when a driver looks, or before
@@ -350,16 +354,12 @@ impl Group {
             Err(error) => {
                 if matches!(error.refusal(), Refusal::QueueFull { .. }) {
                     self.engine.counters.count(Counter::QueueFull);
-                    let before = peer.room;
-                    if engine_max < channel_max {
-                        peer.room = Room::InLine;
-                    } else if before == Room::Unasked {
-                        peer.room = Room::Wanted;
-                    }
-                    let lines_up = peer.room == Room::InLine && before != Room::InLine;
+                    let bytes = error.message().frame_len();
+                    // A note for less may stand in the budget's line: it only calls too early.
+                    peer.room = Room::Wanted(bytes);
                     drop(peer);
-                    if lines_up {
-                        self.call_when_room(channel.token);
+                    if engine_max < channel_max {
+                        self.look_at(channel.token);
                     }
                 }
                 return Err(error);
@@ -374,9 +374,8 @@ impl Group {
             peer.written = Some((look, now));
         }
         let first_gathered = gathers && !mem::replace(&mut peer.is_gathered, gathers);
-        let broke = matches!(&peer.socket, Socket::Open(open) if matches!(open.writing, Writing::Broken(_)));
         // A bye has a timer; a socket that broke is the driver's to close.
-        let needs_driver = broke
+        let needs_driver = peer.is_broken()
             || peer
                 .connection
                 .poll_timeout()
@@ -391,10 +390,9 @@ impl Group {
         Ok(header)
     }
 
-    pub(crate) fn call_when_room(&self, channel: Token) {
+    pub(crate) fn call_when_room(&self, channel: Token, bytes: usize) {
         if let Some(group) = self.engine.group(self.id) {
-            let group = Arc::downgrade(&group);
-            self.engine.budget.call_when_room(group, channel);
+            self.engine.budget.call_when_room(&group, channel, bytes);
         }
     }
 

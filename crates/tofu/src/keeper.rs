@@ -29,6 +29,7 @@ use crate::{
     channels::GroupId,
     engine::Shared,
     group::{GATHERED_WAIT_MAX, Group},
+    reactor::Reactor,
 };
 
 const WAKER: Token = Token(usize::MAX);
@@ -211,7 +212,7 @@ impl Ward {
             return false;
         };
         // A poller that fails leaves nothing to be done but what its timers say.
-        let is_busy = driver.keep(&group).unwrap_or(false);
+        let is_busy = Reactor::keep(&mut driver, &group).unwrap_or(false);
         let finished = driver.is_finished(&group);
         let due = if is_busy {
             Some(Instant::ORIGIN)

@@ -90,6 +90,15 @@ impl Pool {
         self.someone_waits.store(true, Ordering::SeqCst);
     }
 
+    /// Takes `group` out of the line, for it will not answer a call any more, and calls the next.
+    pub(crate) fn leave_line(&self, group: &Arc<Group>) {
+        let mut line = lock(&self.line);
+        line.retain(|waiting| !std::ptr::eq(waiting.as_ptr(), Arc::as_ptr(group)));
+        self.someone_waits.store(!line.is_empty(), Ordering::SeqCst);
+        drop(line);
+        self.call_next();
+    }
+
     /// Calls the first in line, if there is one and a message for it.
     pub(crate) fn call_next(&self) {
         if !self.someone_waits.load(Ordering::SeqCst) || self.is_empty() {

@@ -179,13 +179,10 @@ fn close_hard(socket: &SockRef<'_>) -> io::Result<()> {
 
 /// Whether the process or the system has no descriptor (or no memory for one) left.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    // The same numbers on Linux, macOS and BSD: ENOMEM, ENFILE, EMFILE; ENOBUFS differs.
-    let no_buffers = if cfg!(any(target_os = "linux", target_os = "android")) {
-        105
-    } else {
-        55
-    };
-    matches!(error.raw_os_error(), Some(code) if [12, 23, 24, no_buffers].contains(&code))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 /// The status that says best what went wrong; `otherwise` when none does.

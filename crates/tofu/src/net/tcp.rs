@@ -70,11 +70,10 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn is_under_way(error: &io::Error) -> bool {
-    // EINPROGRESS on Linux, and on macOS and BSD.
-    error.kind() == io::ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(115 | 36))
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
 fn is_without_v6(error: &io::Error) -> bool {
-    // EAFNOSUPPORT on Linux, and on macOS and BSD.
-    error.kind() == io::ErrorKind::AddrNotAvailable || matches!(error.raw_os_error(), Some(97 | 47))
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }

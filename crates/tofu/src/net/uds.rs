@@ -159,11 +159,14 @@ fn identity(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// Lock files that other starters removed in front of us, before we give up.
+const ATTEMPTS_MAX: usize = 64;
+
 /// The right to start on a path; dropping it gives the right back.
 #[derive(Debug)]
 struct StartLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl StartLock {
@@ -172,13 +175,17 @@ impl StartLock {
         let mut path = socket_path.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        loop {
+        for _ in 0..ATTEMPTS_MAX {
             let file = OpenOptions::new()
                 .create(true)
                 .truncate(false)
                 .write(true)
                 .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
@@ -191,16 +198,21 @@ impl StartLock {
                     .is_ok_and(|ours| identity(&now) == identity(&ours))
             });
             if is_current {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, file });
             }
         }
+        // So many starters that none of them can be waited for.
+        Err(io::ErrorKind::AddrInUse.into())
     }
 }
 
 impl Drop for StartLock {
     fn drop(&mut self) {
-        // Removed before it is unlocked, see `take`.
-        let _ = fs::remove_file(&self.path);
+        // A file with something in it was not made here: it was locked, and stays.
+        if self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            // Removed before it is unlocked, see `take`.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -289,6 +301,23 @@ mod tests {
         let listener = listen(&path, &options()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(listener);
+    }
+
+    #[test]
+    fn a_lock_file_that_is_none_is_an_error_and_stays() {
+        let (dir, path) = temporary_path();
+        let lock = format!("{path}.lock");
+        let precious = dir.path().join("precious");
+        std::os::unix::fs::symlink(&precious, &lock).unwrap();
+        assert!(listen(&path, &options()).is_err());
+        assert!(!precious.exists(), "a link is not followed");
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        assert!(listen(&path, &options()).is_err());
+        fs::remove_dir(&lock).unwrap();
+        fs::write(&lock, "somebody's").unwrap();
+        drop(listen(&path, &options()).unwrap());
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "somebody's");
     }
 
     #[test]

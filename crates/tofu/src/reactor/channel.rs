@@ -85,10 +85,10 @@ pub(crate) struct Peer {
 pub(crate) enum Room {
     /// None was refused.
     Unasked,
-    /// It depends on this channel's queue.
-    Wanted,
-    /// It depends on all channels: the engine's budget calls when it has some.
-    InLine,
+    /// As many bytes as were refused last, as soon as this channel's queue is short.
+    Wanted(usize),
+    /// The same, and the engine's budget has not got them: it calls when it has.
+    InLine(usize),
 }
 
 /// A peer's socket, from the address to the end.
@@ -200,6 +200,11 @@ impl Peer {
             && self
                 .written
                 .is_some_and(|(then, at)| then == look && now.since(at) < PAUSE)
+    }
+
+    /// Whether the socket broke while it was written to, so that the channel ends once it is read dry.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(&self.socket, Socket::Open(open) if matches!(open.writing, Writing::Broken(_)))
     }
 
     /// What is queued counts against the engine's bound.

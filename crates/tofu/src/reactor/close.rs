@@ -43,6 +43,10 @@ impl Reactor {
         peer: &mut Peer,
     ) -> Result<(), Reason> {
         peer.flush(&group.registry, channel.token, self.now);
+        if peer.is_broken() && !peer.connection.is_held() {
+            // No readiness may ever tell.
+            self.come_back(channel.token);
+        }
         let draining = !self.mode.is_listening();
         if let Socket::Open(open) = &mut peer.socket
             && peer.connection.queue().is_empty()
@@ -71,12 +75,16 @@ impl Reactor {
         if peer.connection.queue().bytes() > group.engine.options.channel_queue_bytes_max / 2 {
             return;
         }
-        if group.engine.budget.has_room() {
-            peer.room = Room::Unasked;
-            self.inbox.push(Event::Drained(channel.number));
-        } else if peer.room != Room::InLine {
-            peer.room = Room::InLine;
-            group.call_when_room(channel.token);
+        match peer.room {
+            Room::Wanted(bytes) | Room::InLine(bytes) if bytes <= group.engine.budget.room() => {
+                peer.room = Room::Unasked;
+                self.inbox.push(Event::Drained(channel.number));
+            }
+            Room::Wanted(bytes) => {
+                peer.room = Room::InLine(bytes);
+                group.call_when_room(channel.token, bytes);
+            }
+            Room::InLine(_) | Room::Unasked => {}
         }
     }
 
@@ -161,12 +169,17 @@ impl Reactor {
         if !self.mode.is_listening() {
             return;
         }
-        self.mode = mode;
-        if !mode.is_listening() {
+        // Of two deadlines the earlier one holds.
+        self.mode = match (self.mode, mode) {
+            (Mode::Leaving(one), Mode::Leaving(other)) => Mode::Leaving(one.min(other)),
+            (_, mode) => mode,
+        };
+        if !self.mode.is_listening() {
             self.inbox.clear();
             self.starved.clear();
+            group.engine.pool.leave_line(group);
         }
-        if let Mode::Leaving(until) | Mode::Draining(until) = mode {
+        if let Mode::Leaving(until) | Mode::Draining(until) = self.mode {
             self.timers.note(GROUP, &mut self.mode_noted, until);
         }
         for channel in group.all_channels() {

@@ -49,6 +49,8 @@ const GROUP: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 256;
 /// Turns that the keeper makes for one group before it sees to the next.
 const KEEPER_TURNS_MAX: usize = 8;
+/// The poller waits no longer than this, for systems count its time in few bits.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The scratch buffer: bytes read at once.
 const SCRATCH_LEN: usize = 64 * 1024;
 
@@ -80,6 +82,8 @@ pub(crate) struct Reactor {
     unread_bytes: usize,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeSet<Token>,
+    /// The first of them in the last turn.
+    first_unfinished: Token,
     /// Channels that are not read because the pool is empty, first starved first.
     starved: VecDeque<Token>,
     now: Instant,
@@ -99,6 +103,7 @@ impl Reactor {
             received: 0,
             unread_bytes: 0,
             unfinished: BTreeSet::new(),
+            first_unfinished: Token(0),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
             busy_poll,
@@ -115,7 +120,7 @@ impl Reactor {
         patience: Option<Duration>,
         is_over: impl FnOnce(&Self) -> bool,
     ) -> io::Result<()> {
-        driver.look_around(group);
+        Self::look_around(driver, group);
         let patience = if is_over(driver) {
             Some(Duration::ZERO)
         } else {
@@ -131,6 +136,9 @@ impl Reactor {
             }
         }
         driver.dispatch(group);
+        if driver.is_nudged() {
+            Self::look_around(driver, group);
+        }
         Ok(())
     }
 
@@ -157,13 +165,13 @@ impl Reactor {
 
     /// The keeper's turns: sees to everything that is ready, without waiting, and to nothing twice.
     /// `true` says that there is more to do at once.
-    pub(crate) fn keep(&mut self, group: &Arc<Group>) -> io::Result<bool> {
+    pub(crate) fn keep(driver: &mut Driver<'_, Self>, group: &Arc<Group>) -> io::Result<bool> {
         for _ in 0..KEEPER_TURNS_MAX {
-            self.look_around(group);
-            self.wait(Some(Duration::ZERO))?;
-            let was_quiet = self.events.is_empty();
-            self.dispatch(group);
-            if was_quiet && !self.is_busy(group) {
+            Self::look_around(driver, group);
+            driver.wait(Some(Duration::ZERO))?;
+            let was_quiet = driver.events.is_empty();
+            driver.dispatch(group);
+            if was_quiet && !driver.is_busy(group) {
                 return Ok(false);
             }
         }
@@ -191,7 +199,12 @@ impl Reactor {
     }
 
     /// All that can be done without asking the poller.
-    fn look_around(&mut self, group: &Arc<Group>) {
+    fn look_around(driver: &mut Driver<'_, Self>, group: &Arc<Group>) {
+        driver.look();
+        driver.see_to_what_was_left(group);
+    }
+
+    fn see_to_what_was_left(&mut self, group: &Arc<Group>) {
         self.now = group.engine.clock.now();
         self.received = 0;
         for attention in group.take_attention() {
@@ -202,7 +215,20 @@ impl Reactor {
         }
         self.expire(group);
         self.feed_starved(group);
-        for token in std::mem::take(&mut self.unfinished) {
+        self.go_on_with_unfinished(group);
+    }
+
+    /// Each turn another channel is the first, for the first may use up what the turn can receive.
+    fn go_on_with_unfinished(&mut self, group: &Arc<Group>) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let last_first = self.first_unfinished;
+        let (before, after): (Vec<_>, Vec<_>) = unfinished
+            .into_iter()
+            .partition(|token| *token <= last_first);
+        for (position, token) in after.into_iter().chain(before).enumerate() {
+            if position == 0 {
+                self.first_unfinished = token;
+            }
             self.go_on(group, token);
         }
     }
@@ -261,6 +287,7 @@ impl Reactor {
     }
 
     fn wait(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        let patience = patience.map(|patience| patience.min(WAIT_MAX));
         match self.poll.poll(&mut self.events, patience) {
             // A signal was handled: nothing is ready.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

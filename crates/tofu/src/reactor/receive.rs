@@ -62,9 +62,9 @@ impl Reactor {
         let Some(mut peer) = channel.peer() else {
             return;
         };
-        if peer.room == Room::InLine {
+        if let Room::InLine(bytes) = peer.room {
             // Perhaps it was called: then it is in line no more.
-            peer.room = Room::Wanted;
+            peer.room = Room::Wanted(bytes);
         }
         let over = match &peer.socket {
             Socket::Unopened(address) => {
@@ -103,11 +103,10 @@ impl Reactor {
             self.starved.pop_front();
             if starves {
                 self.starved.push_back(token);
-            } else if self.starved.is_empty() {
-                // What is left is for the next group.
-                group.engine.pool.call_next();
             }
         }
+        // Nobody starves here. If the pool called, what is left is for the next group.
+        group.engine.pool.call_next();
     }
 
     /// Goes on with a channel that was held, or not read to the end. `true` says that it starves.
@@ -266,7 +265,7 @@ impl Reactor {
         }
         self.received += 1;
         if self.mode != Mode::Serving {
-            self.unread_bytes += message.frame_len();
+            self.unread_bytes += message.frame_len() + size_of::<Event>();
         }
         self.inbox.push(Event::Message(message));
         if self.mode != Mode::Serving {
@@ -282,6 +281,7 @@ impl Reactor {
         if self.starved.front() == Some(&channel.token) {
             return;
         }
+        self.unfinished.remove(&channel.token);
         if self.starved.is_empty() {
             group.engine.counters.count(Counter::PoolEmpty);
             self.inbox.push(Event::PoolEmpty);

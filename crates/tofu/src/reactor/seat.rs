@@ -15,6 +15,9 @@
 //!                             Asleep   the driver was woken, once
 //! ```
 //!
+//! Only a look takes the nudge away: not taking the seat, and not waking up, for a driver that is woken
+//! by its sockets may well leave without having looked.
+//!
 //! The occupant and the nudge are one atomic byte, so neither can be seen without the other: that is
 //! what makes a wake-up impossible to lose. The lock around the reactor only ever waits for a driver
 //! that is on its way out, or for one that is awake.
@@ -79,7 +82,7 @@ impl<T> Seat<T> {
     }
 
     /// Takes the seat; waits while another thread works in it. Must not be called while a thread
-    /// may sleep in it for long. The driver has to look at all work that was left.
+    /// may sleep in it for long.
     pub(crate) fn take(&self) -> Driver<'_, T> {
         loop {
             let inside = self.lock();
@@ -96,7 +99,7 @@ impl<T> Seat<T> {
         }
     }
 
-    /// Takes the seat if it is empty. The driver has to look at all work that was left.
+    /// Takes the seat if it is empty.
     pub(crate) fn try_take(&self) -> Option<Driver<'_, T>> {
         self.claim().then(|| Driver {
             seat: self,
@@ -124,7 +127,7 @@ impl<T> Seat<T> {
         while state & !NUDGED == EMPTY {
             let claimed = self.state.compare_exchange_weak(
                 state,
-                WORKING,
+                state | WORKING,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             );
@@ -149,9 +152,18 @@ impl<T> Driver<'_, T> {
             self.seat
                 .state
                 .compare_exchange(WORKING, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
-        let slept = asleep.is_ok().then(|| poller(&mut self.inside));
-        self.seat.state.swap(WORKING, Ordering::AcqRel);
-        slept
+        asleep.is_ok().then(|| {
+            let slept = poller(&mut self.inside);
+            self.seat
+                .state
+                .fetch_xor(ASLEEP | WORKING, Ordering::AcqRel);
+            slept
+        })
+    }
+
+    /// The driver is about to look at all work that was left: what is left from now on is told anew.
+    pub(crate) fn look(&mut self) {
+        self.seat.state.fetch_and(!NUDGED, Ordering::AcqRel);
     }
 
     /// Whether work was left since the driver last looked.
@@ -219,14 +231,18 @@ mod tests {
         assert_eq!(seat.nudge(), Nudge::Nothing, "the keeper is called once");
         let mut driver = seat.take();
         assert!(seat.try_take().is_none());
+        assert_eq!(driver.sleep(|_| ()), None, "it must look before it sleeps");
+        driver.look();
         assert_eq!(driver.sleep(|_| seat.nudge()), Some(Nudge::WakeDriver));
         assert_eq!(seat.nudge(), Nudge::Nothing, "the driver is awake");
-        assert_eq!(driver.sleep(|_| ()), None, "it must look before it sleeps");
+        assert_eq!(driver.sleep(|_| ()), None, "waking up is not looking");
+        driver.look();
         assert_eq!(driver.sleep(|_| ()), Some(()));
         assert!(!driver.leave());
         let driver = seat.take();
         seat.nudge();
         assert!(driver.leave(), "what it did not look at is told");
+        assert!(seat.take().leave(), "and told again");
     }
 }
 
@@ -294,6 +310,7 @@ mod models {
         }
 
         fn look(&self, driver: &mut Driver<'_, usize>) {
+            driver.look();
             **driver += self.left.swap(0, Ordering::AcqRel);
         }
     }
@@ -340,6 +357,37 @@ mod models {
                 house.keeper.ring();
             }
             poster.join().unwrap();
+            if house.keeper.has_rung() {
+                let mut keeper = house.seat.try_take().expect("nobody else drives");
+                house.look(&mut keeper);
+                keeper.leave();
+            }
+            assert_eq!(*house.seat.take(), 1, "somebody looked at the work");
+        });
+    }
+
+    /// A caller sleeps, is woken by its socket, and leaves with what that said: the work that was left
+    /// at the same time is not forgotten.
+    #[test]
+    fn a_driver_woken_by_something_else_forgets_no_work() {
+        loom::model(|| {
+            let house = House::new();
+            let poster = {
+                let house = Arc::clone(&house);
+                thread::spawn(move || house.post())
+            };
+            let socket = {
+                let house = Arc::clone(&house);
+                thread::spawn(move || house.poller.ring())
+            };
+            let mut driver = house.seat.take();
+            house.look(&mut driver);
+            driver.sleep(|_| house.poller.wait());
+            if driver.leave() {
+                house.keeper.ring();
+            }
+            poster.join().unwrap();
+            socket.join().unwrap();
             if house.keeper.has_rung() {
                 let mut keeper = house.seat.try_take().expect("nobody else drives");
                 house.look(&mut keeper);
