@@ -1,8 +1,10 @@
 //! The two ends of a channel group that an application holds: one receives, any number post.
 
 use std::{
+    future::poll_fn,
     mem,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -30,6 +32,8 @@ pub struct ChannelGroup {
     group: Arc<Group>,
     /// Events taken from the reactor's inbox, to be handed out without any lock.
     fetched: Inbox,
+    /// Whether the keeper drives, for a task that waits; it stands back from threads that do.
+    keeper_drives: bool,
     engine: Arc<Handle>,
 }
 
@@ -38,6 +42,7 @@ impl ChannelGroup {
         Self {
             group,
             fetched: Inbox::default(),
+            keeper_drives: false,
             engine,
         }
     }
@@ -105,6 +110,49 @@ impl ChannelGroup {
         self.recv_timeout(Duration::ZERO)
     }
 
+    /// Waits for the next event as a task, on any runtime.
+    ///
+    /// The engine's thread drives the group meanwhile and wakes the task, so a thread that can afford
+    /// to wait is faster off with [`recv`](Self::recv). A future that is dropped loses nothing: what it
+    /// would have returned is returned next.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub async fn recv_async(&mut self) -> Result<Event, RecvError> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// The next event, if there is one already; if not, the task is woken when there is.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, RecvError>> {
+        if let Some(event) = self.fetched.pop() {
+            return Poll::Ready(Ok(event));
+        }
+        // Not as a caller who will be back soon: the keeper goes on driving.
+        let group = &self.group;
+        let mut driver = group.seat.take();
+        let turned = Reactor::turn(&mut driver, group, Some(Duration::ZERO), |_| true);
+        let outcome = if turned.is_err() || group.is_retired() {
+            Poll::Ready(Err(RecvError))
+        } else if driver.inbox().is_empty() {
+            driver.wake_later(context.waker());
+            Poll::Pending
+        } else {
+            mem::swap(driver.inbox(), &mut self.fetched);
+            match self.fetched.pop() {
+                Some(event) => Poll::Ready(Ok(event)),
+                None => Poll::Pending,
+            }
+        };
+        group.leave(driver);
+        if outcome.is_pending() && !mem::replace(&mut self.keeper_drives, true) {
+            group.engine.keeper.call(group.id);
+        }
+        outcome
+    }
+
     fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
         if let Some(event) = self.fetched.pop() {
             return Ok(Some(event));
@@ -113,6 +161,7 @@ impl ChannelGroup {
             // The seat is the keeper's now, however often the application asks.
             return Err(RecvError);
         }
+        self.keeper_drives = false;
         let mut driver = self.group.sit_down();
         let outcome = loop {
             if self.group.is_retired() {

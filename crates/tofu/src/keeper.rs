@@ -232,8 +232,13 @@ impl Ward {
         } else {
             self.watch(registry, due);
         }
+        let task = driver.task_to_wake(&group);
         if driver.leave() {
             self.watch(registry, Some(Instant::ORIGIN));
+        }
+        // Not from within the seat, which the task may want at once.
+        if let Some(task) = task {
+            task.wake();
         }
         finished
     }

@@ -23,6 +23,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
@@ -73,6 +74,8 @@ pub(crate) struct Reactor {
     events: Events,
     scratch: Box<[u8]>,
     inbox: Inbox,
+    /// The task that waits for something to be in the inbox.
+    task: Option<Waker>,
     timers: Timers,
     mode: Mode,
     mode_noted: Noted,
@@ -97,6 +100,7 @@ impl Reactor {
             events: Events::with_capacity(EVENTS_MAX),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             inbox: Inbox::default(),
+            task: None,
             timers: Timers::default(),
             mode: Mode::Serving,
             mode_noted: Noted::default(),
@@ -163,8 +167,8 @@ impl Reactor {
         }
     }
 
-    /// The keeper's turns: sees to everything that is ready, without waiting, and to nothing twice.
-    /// `true` says that there is more to do at once.
+    /// The keeper's turns: sees to everything that is ready, without waiting. `true` says that there
+    /// is more to do at once.
     pub(crate) fn keep(driver: &mut Driver<'_, Self>, group: &Arc<Group>) -> io::Result<bool> {
         for _ in 0..KEEPER_TURNS_MAX {
             Self::look_around(driver, group);
@@ -176,6 +180,17 @@ impl Reactor {
             }
         }
         Ok(true)
+    }
+
+    /// The task to wake, if there is something for it.
+    pub(crate) fn task_to_wake(&mut self, group: &Group) -> Option<Waker> {
+        let has_news = !self.inbox.is_empty() || group.is_retired();
+        self.task.take_if(|_| has_news)
+    }
+
+    /// Has this task woken when something comes.
+    pub(crate) fn wake_later(&mut self, task: &Waker) {
+        self.task = Some(task.clone());
     }
 
     /// Whether the driver has something to do at once.
