@@ -519,3 +519,52 @@ impl Raw {
         }
     }
 }
+
+pub fn group_of(options: Options) -> ChannelGroup {
+    let engine = Engine::new(options).expect("an engine");
+    engine.group().expect("a group")
+}
+
+/// Opens with this message, which must fail with `status`.
+#[track_caller]
+pub fn fails(group: &mut ChannelGroup, opening: Message, status: Status) {
+    let channel = group.post(opening).expect("posted").channel;
+    let (message, reason) = returned(group);
+    assert_eq!(
+        (message.channel(), reason.status()),
+        (channel, status),
+        "{reason}"
+    );
+    closed_with(group, channel, status);
+}
+
+pub fn connect_fails(group: &mut ChannelGroup, address: &Address, status: Status) {
+    fails(group, Message::hello_request(address), status);
+}
+
+pub fn listen_fails(group: &mut ChannelGroup, address: &Address, status: Status) {
+    fails(group, Message::welcome_request(address), status);
+}
+
+/// A client of `group` connects, and is heard.
+#[track_caller]
+pub fn reached(server: &mut ChannelGroup, client: &ChannelGroup, address: &Address) {
+    client
+        .post(Message::hello_request(address))
+        .expect("posted");
+    message_of(server, OpCode::HelloRequest);
+}
+
+/// Makes a listener whose queue of connections is full: the system answers nobody any more.
+#[cfg(target_os = "linux")]
+pub fn deafen(socket: &Socket) -> Vec<TcpStream> {
+    socket.listen(0).expect("listening");
+    let place = socket.local_addr().expect("an address");
+    let place = place.as_socket().expect("tcp");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&place, Duration::from_millis(80)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "its queue is bounded");
+    }
+    waiting
+}
