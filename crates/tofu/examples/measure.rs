@@ -1,13 +1,14 @@
 //! Two processes over loopback, next to blocking std sockets in the same run.
 //!
 //! ```text
-//! cargo run --release -p tofu-messaging --example measure [-- --cpus 0,1] [--idle 10000]
+//! cargo run --release -p tofu-messaging --features testing --example measure -- \
+//!     [--cpus 0,1] [--idle 10000] [--no-poll]
 //! ```
 //!
 //! Prints round trips (64-byte bodies) of tofu and of blocking std sockets, interleaved, with the
 //! ratio of their medians; one-way messages per second; and, with `--idle N`, the memory of a server
 //! with N idle connections and the round trip beside them. `--cpus A,B` pins the server to A and the
-//! client to B with `taskset`.
+//! client to B with `taskset`; `--no-poll` turns the busy poll off.
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::{
@@ -26,6 +27,7 @@ type Fallible<T = ()> = Result<T, Box<dyn Error>>;
 
 const BODY: [u8; 64] = [b'x'; 64];
 const FRAME: usize = 80;
+const NO_POLL: &str = "--no-poll";
 const ROUNDS: usize = 5;
 const ROUND_TRIPS: usize = 10_000;
 const ONE_WAY: u32 = 500_000;
@@ -55,6 +57,14 @@ fn main() -> Fallible {
             measure(server_cpu, idle.unwrap_or(0))
         }
     }
+}
+
+fn options() -> Options {
+    let options = Options::default();
+    if std::env::args().any(|arg| arg == NO_POLL) {
+        return options.busy_poll(Duration::ZERO);
+    }
+    options
 }
 
 fn measure(server_cpu: Option<&str>, idle: u32) -> Fallible {
@@ -95,7 +105,7 @@ fn measure(server_cpu: Option<&str>, idle: u32) -> Fallible {
 fn measure_idle(address: &Address, server: &Server, active: &mut Peer, count: u32) -> Fallible {
     let alone = median(|| active.round_trip())?;
     let before = server.resident_kib()?;
-    let engine = Engine::new(Options::default().half_open_max(65_000))?;
+    let engine = Engine::new(options())?;
     let mut group = engine.group()?;
     for _ in 0..count {
         let hello = Message::hello_request(address);
@@ -152,6 +162,7 @@ fn start(what: &str, address: &Address, cpu: Option<&str>) -> Fallible<(Server, 
     };
     let mut child = command
         .args([what, &address.to_string()])
+        .args(std::env::args().filter(|arg| arg == NO_POLL))
         .stdout(Stdio::piped())
         .spawn()?;
     let mut stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
@@ -165,7 +176,7 @@ fn start(what: &str, address: &Address, cpu: Option<&str>) -> Fallible<(Server, 
 }
 
 fn serve_tofu(address: &Address) -> Fallible {
-    let engine = Engine::new(Options::default())?;
+    let engine = Engine::new(options())?;
     let mut group = engine.group()?;
     group.post(Message::welcome_request(address))?;
     loop {
@@ -229,7 +240,7 @@ struct Peer {
 
 impl Peer {
     fn connect(address: &Address) -> Fallible<Self> {
-        let engine = Engine::new(Options::default())?;
+        let engine = Engine::new(options())?;
         let mut group = engine.group()?;
         let channel = group.post(Message::hello_request(address))?.channel;
         match group.recv()? {
