@@ -7,6 +7,9 @@ use tofu_proto::{ChannelNumber, Header, Timeouts};
 /// Bytes of the largest frame: header, text headers and body.
 pub(crate) const FRAME_MAX: usize = Header::LEN + 2 * u16::MAX as usize;
 
+/// A busy poll longer than this can only be a mistake in the unit.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
 /// The settings of an [`Engine`](crate::Engine), checked when it starts.
 ///
 /// ```
@@ -160,7 +163,7 @@ impl Options {
     }
 
     /// How long a thread in `recv` polls before it sleeps, while messages have lately come within that
-    /// time. Default 50 us; zero never polls.
+    /// time. Default 50 us, at most 10 ms; zero never polls.
     ///
     /// Polling saves the wake-up, most of a round trip's time, and costs the core meanwhile. It backs
     /// off as soon as messages are further apart: to less than one poll in a hundred waits.
@@ -254,6 +257,15 @@ impl Options {
                 problem: format!("{mode:#o} has more than the permission bits 0o777"),
             });
         }
+        if self.busy_poll > BUSY_POLL_MAX {
+            return Err(OptionError {
+                option: "busy_poll",
+                problem: format!(
+                    "{:?} is more than {BUSY_POLL_MAX:?}: the thread would hardly ever sleep",
+                    self.busy_poll
+                ),
+            });
+        }
         self.check_timeouts()
     }
 
@@ -309,7 +321,9 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let zero = Duration::ZERO;
-        let wrong: [(&str, Options); 14] = [
+        let second = Duration::from_secs(1);
+        let wrong: [(&str, Options); 15] = [
+            ("busy_poll", Options::default().busy_poll(second)),
             ("pool_messages", Options::default().pool_messages(0, 0)),
             ("pool_messages", Options::default().pool_messages(5, 4)),
             ("queue_bytes", Options::default().queue_bytes(100, 1 << 20)),

@@ -8,12 +8,12 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     time::Duration,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use support::*;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Status,
@@ -357,14 +357,14 @@ fn while_connecting_one_can_post_and_give_up() {
 
 /// A UDS listener whose queue of connections is full.
 #[cfg(target_os = "linux")]
-fn busy_uds_listener(address: &Address) -> (Socket, Vec<UnixStream>) {
+fn busy_uds_listener(address: &Address) -> (Socket, Vec<std::os::unix::net::UnixStream>) {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
     let path = address.path().expect("uds");
     socket
-        .bind(&SockAddr::unix(path).expect("a path"))
+        .bind(&socket2::SockAddr::unix(path).expect("a path"))
         .expect("bound");
     socket.listen(0).expect("listening");
-    let waiting = vec![UnixStream::connect(path).expect("the first one fits")];
+    let waiting = vec![std::os::unix::net::UnixStream::connect(path).expect("the first one fits")];
     (socket, waiting)
 }
 
@@ -384,7 +384,7 @@ fn a_busy_uds_listener_is_waited_for() {
     drop(waiting);
     socket.accept().unwrap();
     let (stream, _) = socket.accept().unwrap();
-    let stream = UnixStream::from(std::os::fd::OwnedFd::from(stream));
+    let stream = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(stream));
     stream.set_read_timeout(Some(WATCHDOG)).unwrap();
     assert_eq!(Raw::Uds(stream).recv().body(), b"at last");
 }

@@ -17,6 +17,7 @@ use support::*;
 use tofu::{Address, OpCode, Options, Status, testing::TemporaryUds};
 
 /// Short, for timeouts under test.
+#[cfg(target_os = "linux")]
 const SHORT: Duration = Duration::from_millis(80);
 
 /// What this process has open, and a child of it would inherit.
