@@ -123,9 +123,9 @@ pub(crate) struct CallArguments {
     #[arg(long, conflicts_with = "window")]
     pub(crate) signal: bool,
     /// Give up when the whole takes longer than this many seconds
-    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
-    /// Do not print the answers
+    /// Do not print the answers; with --count over 1, show progress on a terminal
     #[arg(long)]
     pub(crate) quiet: bool,
 }
@@ -226,7 +226,7 @@ fn hex_bytes(text: &str) -> Result<HexBytes, String> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(format!(
-            "{} digits: the last byte has only one",
+            "an odd number of digits ({}): the last byte has only one",
             digits.len()
         ));
     }
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(error, "'x' at position 4 is no hexadecimal digit");
         assert_eq!(
             hex_bytes("fad").unwrap_err(),
-            "3 digits: the last byte has only one"
+            "an odd number of digits (3): the last byte has only one"
         );
     }
 

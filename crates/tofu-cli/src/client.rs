@@ -15,8 +15,8 @@ use tofu::{
 use crate::{
     error::Failure,
     interrupt::Interrupt,
+    next_event::{CLOSE_TIMEOUT, next_event},
     output::Output,
-    receive::{CLOSE_TIMEOUT, next_event},
 };
 
 /// A client and its one channel.

@@ -16,8 +16,8 @@ use crate::{
     backlog::{Backlog, STALLED},
     error::Failure,
     interrupt::Interrupt,
+    next_event::{CLOSE_TIMEOUT, next_event},
     output::{self, Output},
-    receive::{CLOSE_TIMEOUT, next_event},
 };
 
 /// What a server does with what arrives.

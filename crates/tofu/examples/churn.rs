@@ -2,7 +2,7 @@
 //! they leave behind: nothing.
 //!
 //! ```text
-//! cargo run --release --example churn -- [connections]
+//! cargo run --release -p tofu-messaging --features testing --example churn -- [connections]
 //! ```
 
 use std::{

@@ -1,7 +1,7 @@
 //! Two processes over loopback, next to blocking std sockets in the same run.
 //!
 //! ```text
-//! cargo run --release -p tofu-messaging --features testing --example measure -- \
+//! cargo run --release -p tofu-messaging --example measure -- \
 //!     [--cpus 0,1] [--idle 10000] [--no-poll]
 //! ```
 //!

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tofu::{ChannelGroup, ChannelNumber, Event, Header, Message, OpCode, PostError, Reason};
 
 use super::{failed, timeline::Timeline};
-use crate::{error::Failure, interrupt::Interrupt, receive::next_event};
+use crate::{error::Failure, interrupt::Interrupt, next_event::next_event};
 
 /// How long the client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(5);

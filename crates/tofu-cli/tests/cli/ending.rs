@@ -105,6 +105,16 @@ fn a_closed_pipe_ends_a_server_quietly() {
 }
 
 #[test]
+fn a_closed_pipe_ends_a_server_that_has_nothing_to_print() {
+    for subcommand in ["listen", "echo", "sink"] {
+        let (child, line, stdout) = first_line(&mut command([subcommand, "tcp|127.0.0.1|0"]));
+        assert!(line.starts_with("listening "), "{line}");
+        drop(stdout);
+        finish(child).expect_success();
+    }
+}
+
+#[test]
 fn a_closed_pipe_ends_a_call_with_a_bye() {
     let (echo, address) = server(["echo", "tcp|127.0.0.1|0", "--max-byes", "1"]);
     let count = u64::MAX.to_string();
