@@ -13,7 +13,7 @@ use std::{
 };
 
 use support::*;
-use tofu::{Event, Message, OpCode, Options, Status};
+use tofu::{Event, Message, OpCode, Options, Status, testing::TemporaryUds};
 
 /// A thread sleeps in `recv`. Its socket and another thread's hello wake it at the same moment; it
 /// takes what the socket said and does not come back. The hello is posted all the same.
@@ -68,6 +68,10 @@ fn a_group_that_is_gone_does_not_swallow_the_pools_call() {
         })
         .collect();
     drop(first);
+    // Only the second one's listener and connection are left.
+    eventually("the first one is gone", || {
+        engine.metrics().channels_open == 2
+    });
     let receiving = Watched::start(move || {
         message_of(&mut second, OpCode::HelloRequest);
         second
@@ -104,27 +108,22 @@ fn a_close_and_a_shutdown_do_not_wait_for_each_others_deadlines() {
     }
 }
 
-/// The driver writes what was queued, and learns that the peer reads no more. No readiness tells it.
+/// The driver writes a bye of its own, and learns that the peer reads no more. No readiness tells it.
 #[test]
 fn a_socket_that_breaks_while_the_driver_writes_is_closed() {
-    over_both(|address| {
-        let engine = engine();
-        let mut p = raw_pair(&engine, address);
-        post_until_queued(&p.server, p.at_server, &engine, 10_000);
-        p.raw.shut_down();
-        let mut is_closed = false;
-        while !is_closed {
-            is_closed = match next(&mut p.server) {
-                Event::Returned { reason, .. } | Event::Closed { reason, .. }
-                    if reason.status() != Status::PEER_DISCONNECTED =>
-                {
-                    panic!("{reason}")
-                }
-                Event::Closed { .. } => true,
-                _ => false,
-            };
-        }
-    });
+    const LONG: Duration = Duration::from_secs(3_600);
+    let dir = TemporaryUds::new().unwrap();
+    let engine = engine_with(Options::default().bye_timeout(LONG));
+    let mut p = raw_pair(&engine, &dir.address("test.sock"));
+    let only_read = std::net::Shutdown::Read;
+    p.raw.socket().shutdown(only_read).unwrap();
+    // What readiness that makes is seen to before there is anything to write.
+    quiet(&mut p.server);
+    let (server, channel) = (p.server, p.at_server);
+    let report = watched("closing", move || server.close(LONG));
+    let reason = report.closed.iter().find(|(closed, _)| *closed == channel);
+    let (_, reason) = reason.expect("it is closed");
+    assert_eq!(reason.status(), Status::PEER_DISCONNECTED, "{reason}");
 }
 
 /// The answer to a peer that reset the connection waits in a queue that never moves again. It does not

@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(driver.sleep(|_| ()), None, "it must look before it sleeps");
         driver.look();
         assert_eq!(driver.sleep(|_| seat.nudge()), Some(Nudge::WakeDriver));
-        assert_eq!(seat.nudge(), Nudge::Nothing, "the driver is awake");
         assert_eq!(driver.sleep(|_| ()), None, "waking up is not looking");
+        assert_eq!(seat.nudge(), Nudge::Nothing, "the driver is awake");
         driver.look();
         assert_eq!(driver.sleep(|_| ()), Some(()));
         assert!(!driver.leave());
