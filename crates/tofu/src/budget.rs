@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    mem,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -108,14 +107,6 @@ impl Charge {
             self.budget.call_refused();
         }
         self.bytes = bytes;
-    }
-
-    /// The whole part, for someone else to hold.
-    pub(crate) fn take(&mut self) -> Self {
-        Self {
-            budget: Arc::clone(&self.budget),
-            bytes: mem::take(&mut self.bytes),
-        }
     }
 }
 

@@ -1,56 +1,83 @@
-//! The engine's one registry of channel numbers.
+//! The engine's one registry of channels: which numbers are given out, and what is open there.
 //!
 //! A number belongs to one group from opening to closing, and is not given out again before 1,024
 //! other channels were closed: an application that holds on to an old number does not reach a new
 //! channel with it.
+//!
+//! A channel is found by its number alone, in a table of two levels that only ever grows, and each
+//! place of it has a lock of its own. So a thread that posts takes one lock, that of the channel, and
+//! shares no line of memory with those who post elsewhere. Nobody holds two of these locks at once, but
+//! the driver: its listener's and that of the connection it accepts.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::VecDeque,
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tofu_proto::ChannelNumber;
 
+use crate::reactor::channel::Channel;
+
 /// Closings for which a number rests.
 const QUARANTINE: usize = 1024;
+/// Places of a page: as many as fill a page of memory.
+const PAGE_LEN: usize = 64;
+const PAGES: usize = (u16::MAX as usize + 1) / PAGE_LEN;
 
 /// Names a group within its engine.
 pub(crate) type GroupId = usize;
 
-#[derive(Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct Channels {
     open_max: usize,
     book: Mutex<Book>,
+    pages: Box<[OnceLock<Box<[Place]>>]>,
 }
 
 #[derive(Debug)]
 struct Book {
-    owners: HashMap<ChannelNumber, GroupId>,
+    open: usize,
     /// Numbers from here on were never given out.
     fresh: u16,
     /// Numbers that were given back, oldest first.
     resting: VecDeque<ChannelNumber>,
 }
 
-impl Numbers {
+/// Where the channel with one number is, while it is open. Neighbours may be busy on other cores:
+/// each has a cache line to itself.
+#[derive(Default)]
+#[repr(align(64))]
+struct Place(Mutex<Option<Box<Channel>>>);
+
+/// An open channel, locked.
+#[derive(Debug)]
+pub(crate) struct ChannelGuard<'a> {
+    place: MutexGuard<'a, Option<Box<Channel>>>,
+}
+
+const OCCUPIED: &str = "a guard is made of a place that is occupied";
+
+impl Channels {
     pub(crate) fn new(open_max: usize) -> Self {
         Self {
             open_max,
             book: Mutex::new(Book {
-                owners: HashMap::new(),
+                open: 0,
                 fresh: ChannelNumber::MIN.get(),
                 resting: VecDeque::new(),
             }),
+            pages: (0..PAGES).map(|_| OnceLock::new()).collect(),
         }
     }
 
-    /// A number for a new channel of `group`; `None` if as many are open as may be.
-    pub(crate) fn allocate(&self, group: GroupId) -> Option<ChannelNumber> {
+    /// A number for a new channel; `None` if as many are open as may be.
+    pub(crate) fn allocate(&self) -> Option<ChannelNumber> {
         let mut book = self.book();
-        if book.owners.len() >= self.open_max {
+        if book.open >= self.open_max {
             return None;
         }
-        // Rested numbers before fresh ones, so that the tables stay small.
+        // Rested numbers before fresh ones, so that the table stays small.
         let number = if book.resting.len() > QUARANTINE {
             book.resting.pop_front()?
         } else if book.fresh <= ChannelNumber::MAX.get() {
@@ -60,31 +87,85 @@ impl Numbers {
         } else {
             return None;
         };
-        book.owners.insert(number, group);
+        book.open += 1;
         Some(number)
     }
 
-    /// Gives the number of a closed channel back.
-    pub(crate) fn release(&self, number: ChannelNumber) {
-        let mut book = self.book();
-        if book.owners.remove(&number).is_some() {
-            book.resting.push_back(number);
-        }
+    /// Opens a channel at a number that was allocated for it.
+    pub(crate) fn open(&self, number: ChannelNumber, channel: Channel) {
+        let (page, place) = position(number);
+        let page =
+            self.pages[page].get_or_init(|| (0..PAGE_LEN).map(|_| Place::default()).collect());
+        *page[place].lock() = Some(Box::new(channel));
     }
 
-    /// The group to which an open channel belongs.
-    pub(crate) fn owner(&self, number: ChannelNumber) -> Option<GroupId> {
-        self.book().owners.get(&number).copied()
+    /// The channel with this number, if it is open.
+    #[inline]
+    pub(crate) fn lock(&self, number: ChannelNumber) -> Option<ChannelGuard<'_>> {
+        let (page, place) = position(number);
+        let place = self.pages[page].get()?[place].lock();
+        place.is_some().then_some(ChannelGuard { place })
+    }
+
+    /// Gives a number back, whose channel is closed (or was never opened): once for each time that it
+    /// was allocated.
+    pub(crate) fn release(&self, number: ChannelNumber) {
+        let mut book = self.book();
+        book.open -= 1;
+        book.resting.push_back(number);
     }
 
     /// How many channels are open.
-    pub(crate) fn open(&self) -> usize {
-        self.book().owners.len()
+    pub(crate) fn count(&self) -> usize {
+        self.book().open
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels")
+            .field("open", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Channel>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChannelGuard<'_> {
+    /// Takes the channel out of the registry: nobody finds it any more.
+    pub(crate) fn close(mut self) -> Box<Channel> {
+        self.place.take().expect(OCCUPIED)
+    }
+}
+
+impl Deref for ChannelGuard<'_> {
+    type Target = Channel;
+
+    #[inline]
+    fn deref(&self) -> &Channel {
+        self.place.as_deref().expect(OCCUPIED)
+    }
+}
+
+impl DerefMut for ChannelGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Channel {
+        self.place.as_deref_mut().expect(OCCUPIED)
+    }
+}
+
+fn position(number: ChannelNumber) -> (usize, usize) {
+    let number = usize::from(number.get());
+    (number / PAGE_LEN, number % PAGE_LEN)
 }
 
 #[cfg(test)]
@@ -93,40 +174,39 @@ mod tests {
 
     #[test]
     fn a_number_rests_for_1024_closings() {
-        let numbers = Numbers::new(10);
-        let first = numbers.allocate(0).unwrap();
-        numbers.release(first);
+        let channels = Channels::new(10);
+        let first = channels.allocate().unwrap();
+        channels.release(first);
         for _ in 0..QUARANTINE {
-            let other = numbers.allocate(0).unwrap();
+            let other = channels.allocate().unwrap();
             assert_ne!(other, first);
-            numbers.release(other);
+            channels.release(other);
         }
-        assert_eq!(numbers.allocate(0), Some(first));
+        assert_eq!(channels.allocate(), Some(first));
     }
 
     #[test]
     fn all_numbers_can_be_open_at_once_and_all_come_back() {
-        let numbers = Numbers::new(65_534);
-        let all: Vec<_> = std::iter::from_fn(|| numbers.allocate(3)).collect();
+        let channels = Channels::new(65_534);
+        let all: Vec<_> = std::iter::from_fn(|| channels.allocate()).collect();
         assert_eq!(all.len(), 65_534);
         assert!(all.iter().all(|number| number.is_assigned()));
-        assert_eq!(numbers.owner(all[7]), Some(3));
         for number in all {
-            numbers.release(number);
-            numbers.release(number);
+            assert!(channels.lock(number).is_none(), "nothing was opened there");
+            channels.release(number);
         }
-        assert_eq!(numbers.open(), 0);
-        let again = std::iter::from_fn(|| numbers.allocate(0)).count();
+        assert_eq!(channels.count(), 0);
+        let again = std::iter::from_fn(|| channels.allocate()).count();
         assert_eq!(again, 65_534 - QUARANTINE, "the last ones closed rest");
     }
 
     #[test]
     fn open_channels_are_bounded() {
-        let numbers = Numbers::new(2);
-        let first = numbers.allocate(0).unwrap();
-        numbers.allocate(0).unwrap();
-        assert_eq!(numbers.allocate(0), None);
-        numbers.release(first);
-        assert!(numbers.allocate(0).is_some());
+        let channels = Channels::new(2);
+        let first = channels.allocate().unwrap();
+        channels.allocate().unwrap();
+        assert_eq!(channels.allocate(), None);
+        channels.release(first);
+        assert!(channels.allocate().is_some());
     }
 }

@@ -16,7 +16,7 @@ use tofu_proto::{Instant, Message, MessageId, Timeouts};
 use crate::{
     ChannelGroup, CloseReport, Metrics, OptionError, Options,
     budget::Budget,
-    channels::{GroupId, Numbers},
+    channels::{Channels, GroupId},
     group::Group,
     keeper::{self, Keeper},
     metrics::Counters,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) pool: Arc<Pool>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) numbers: Numbers,
+    pub(crate) channels: Channels,
     pub(crate) half_open: AtomicUsize,
     pub(crate) counters: Counters,
     pub(crate) resolver: Resolver,
@@ -94,7 +94,7 @@ impl Engine {
             clock: Clock::default(),
             pool: Pool::new(options.pool_messages_initial, options.pool_messages_max),
             budget: Budget::new(options.engine_queue_bytes_max),
-            numbers: Numbers::new(options.channels_max),
+            channels: Channels::new(options.channels_max),
             half_open: AtomicUsize::new(0),
             counters: Counters::default(),
             resolver: Resolver::default(),
@@ -137,7 +137,7 @@ impl Engine {
     pub fn metrics(&self) -> Metrics {
         let shared = &self.handle.shared;
         Metrics {
-            channels_open: shared.numbers.open(),
+            channels_open: shared.channels.count(),
             half_open: shared.half_open.load(Ordering::Relaxed),
             pool_messages_out: shared.pool.out(),
             queued_bytes: shared.budget.used(),

@@ -1,12 +1,12 @@
 //! A channel group as its threads share it: its channels, what was left for the driver, and posting.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     io, mem,
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tofu_proto::{
 
 use crate::{
     budget::Charge,
-    channels::GroupId,
+    channels::{ChannelGuard, GroupId},
     engine::{Shared, next_message_id},
     metrics::Counter,
     reactor::{
@@ -44,7 +44,9 @@ pub(crate) struct Group {
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
     pub(crate) poller_descriptor: RawFd,
     waker: Waker,
-    table: RwLock<Table>,
+    /// The group takes no more messages. Set with the members locked.
+    retired: AtomicBool,
+    members: Mutex<HashSet<Token>>,
     attention: Mutex<Vec<Attention>>,
     /// Channels on which frames wait for others to leave with.
     gathered: Mutex<Vec<Token>>,
@@ -55,13 +57,6 @@ pub(crate) struct Group {
     caller_turns: AtomicU64,
     /// When the keeper will look here anyway, in nanoseconds of the engine's clock.
     keeper_looks_at: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    channels: HashMap<ChannelNumber, Arc<Channel>>,
-    /// The group takes no more messages.
-    retired: bool,
 }
 
 impl Group {
@@ -75,7 +70,8 @@ impl Group {
             poller_descriptor: poll.as_raw_fd(),
             waker: Waker::new(poll.registry(), reactor::WAKER)?,
             seat: Seat::new(Reactor::new(poll, busy_poll)),
-            table: RwLock::default(),
+            retired: AtomicBool::new(false),
+            members: Mutex::default(),
             attention: Mutex::default(),
             gathered: Mutex::default(),
             looks: AtomicU64::new(0),
@@ -83,14 +79,6 @@ impl Group {
             caller_turns: AtomicU64::new(0),
             keeper_looks_at: AtomicU64::new(u64::MAX),
         })
-    }
-
-    fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,11 +93,11 @@ impl Group {
     /// Has the driver tell the application. A retired group tells nobody any more: a message given to
     /// it then is dropped.
     pub(crate) fn notify(&self, message: Option<Message>) {
-        let table = self.table();
-        if !table.retired {
+        let members = lock(&self.members);
+        if !self.is_retired() {
             // Before the group can be retired, so that it is told before the end.
             lock(&self.attention).push(Attention::Notify(message));
-            drop(table);
+            drop(members);
             self.nudge();
         }
     }
@@ -198,69 +186,72 @@ impl Group {
     }
 
     /// The channel with this token, if it is still open.
-    pub(crate) fn channel_at(&self, token: Token) -> Option<Arc<Channel>> {
-        let number = u16::try_from(token.0 & usize::from(u16::MAX)).ok()?;
-        let table = self.table();
-        let channel = table.channels.get(&ChannelNumber::new(number))?;
-        (channel.token == token).then(|| Arc::clone(channel))
+    pub(crate) fn channel_at(&self, token: Token) -> Option<ChannelGuard<'_>> {
+        let channel = self.engine.channels.lock(number_of(token))?;
+        (channel.token == token && channel.group == self.id).then_some(channel)
     }
 
-    pub(crate) fn all_channels(&self) -> Vec<Arc<Channel>> {
-        self.table().channels.values().cloned().collect()
+    pub(crate) fn all_channels(&self) -> Vec<Token> {
+        lock(&self.members).iter().copied().collect()
     }
 
     pub(crate) fn channels_open(&self) -> usize {
-        self.table().channels.len()
+        lock(&self.members).len()
     }
 
     pub(crate) fn has_no_channels(&self) -> bool {
         self.channels_open() == 0
     }
 
-    /// Adds an accepted connection.
-    pub(crate) fn add(&self, channel: &Arc<Channel>) {
-        self.table_mut()
-            .channels
-            .insert(channel.number, Arc::clone(channel));
+    /// Adds a channel.
+    pub(crate) fn add(&self, number: ChannelNumber, token: Token, end: End) {
+        let channel = Channel {
+            group: self.id,
+            token,
+            end,
+        };
+        self.engine.channels.open(number, channel);
+        lock(&self.members).insert(token);
     }
 
-    /// Removes a closed channel, and lets its number rest.
-    pub(crate) fn remove(&self, channel: &Channel) {
-        if self.table_mut().channels.remove(&channel.number).is_some() {
-            self.engine.numbers.release(channel.number);
-        }
+    /// Forgets a closed channel, and lets its number rest.
+    pub(crate) fn remove(&self, token: Token) {
+        lock(&self.members).remove(&token);
+        self.engine.channels.release(number_of(token));
     }
 
     /// Takes no more messages, and closes all channels this way.
     pub(crate) fn retire(&self, mode: Mode) {
-        self.table_mut().retired = true;
+        let members = lock(&self.members);
+        self.retired.store(true, Ordering::Release);
+        drop(members);
         // Their addresses are free when this returns; the rest is the driver's.
-        for channel in self.all_channels() {
-            if let Some(mut listener) = channel.listener() {
+        for token in self.all_channels() {
+            if let Some(mut channel) = self.channel_at(token)
+                && let End::Listener(listener) = &mut channel.end
+            {
                 listener.socket = ListenerSocket::Closed;
             }
         }
         self.attend(Attention::Retire(mode));
     }
 
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        self.table().retired
+        self.retired.load(Ordering::Acquire)
     }
 
-    fn channel(&self, number: ChannelNumber) -> Result<Arc<Channel>, Refusal> {
-        let table = self.table();
-        if table.retired {
+    /// The channel that a message is posted to.
+    #[inline]
+    fn channel(&self, number: ChannelNumber) -> Result<ChannelGuard<'_>, Refusal> {
+        if self.is_retired() {
             return Err(Refusal::ShutdownStarted);
         }
-        if let Some(channel) = table.channels.get(&number) {
-            return Ok(Arc::clone(channel));
+        match self.engine.channels.lock(number) {
+            Some(channel) if channel.group == self.id => Ok(channel),
+            Some(_) => Err(Refusal::InvalidChannelGroup(number)),
+            None => Err(Refusal::InvalidChannelNumber(number)),
         }
-        drop(table);
-        Err(match self.engine.numbers.owner(number) {
-            Some(other) if other != self.id => Refusal::InvalidChannelGroup(number),
-            // Ours is on its way in or out.
-            _ => Refusal::InvalidChannelNumber(number),
-        })
     }
 }
 
@@ -277,10 +268,10 @@ impl Group {
                 charge.set(message.frame_len());
                 let connection = Connection::client(message, timeouts, now);
                 let peer = Peer::new(connection, Socket::Unopened(address), charge);
-                End::Peer(Mutex::new(peer))
+                End::Peer(peer)
             }),
             Ok(Order::Listen(address)) => self.open(message, |message| {
-                End::Listener(Mutex::new(Listener::new(message, address)))
+                End::Listener(Listener::new(message, address))
             }),
             Ok(Order::Close) => self.close(message),
             Err(refusal) => Err(PostError::new(message, refusal)),
@@ -296,44 +287,44 @@ impl Group {
         if self.is_retired() {
             return Err(PostError::new(message, Refusal::ShutdownStarted));
         }
-        let Some(number) = self.engine.numbers.allocate(self.id) else {
+        let Some(number) = self.engine.channels.allocate() else {
             let refusal = Refusal::TooManyChannels(self.engine.options.channels_max);
             return Err(PostError::new(message, refusal));
         };
-        let before = message.binary_header();
-        message.address_to(number, id_for(&message));
-        let header = message.binary_header();
         let token = self.new_token(number);
-        let mut table = self.table_mut();
-        if table.retired {
-            drop(table);
-            self.engine.numbers.release(number);
-            message.address_to(before.channel, before.id);
-            message.set_status(before.status);
+        let mut members = lock(&self.members);
+        if self.is_retired() {
+            drop(members);
+            self.engine.channels.release(number);
             return Err(PostError::new(message, Refusal::ShutdownStarted));
         }
+        // Whoever retires the group from now on finds it.
+        members.insert(token);
+        message.address_to(number, id_for(&message));
+        let header = message.binary_header();
         let channel = Channel {
-            number,
+            group: self.id,
             token,
             end: end(message),
         };
-        table.channels.insert(number, Arc::new(channel));
-        drop(table);
+        self.engine.channels.open(number, channel);
+        drop(members);
         self.look_at(token);
         Ok(header)
     }
 
     fn send(&self, message: Message) -> Result<Header, PostError> {
-        let channel = match self.channel(message.channel()) {
+        let mut channel = match self.channel(message.channel()) {
             Ok(channel) => channel,
             Err(refusal) => return Err(PostError::new(message, refusal)),
         };
-        let Some(mut peer) = channel.peer() else {
-            return self.send_to_listener(&channel, message);
+        let token = channel.token;
+        let End::Peer(peer) = &mut channel.end else {
+            drop(channel);
+            return self.send_to_listener(message);
         };
         if matches!(peer.socket, Socket::Closed) {
-            let refusal = self.closed(&channel);
-            return Err(PostError::new(message, refusal));
+            return Err(PostError::new(message, self.closed(token)));
         }
         let now = self.engine.clock.now();
         let queued = peer.connection.queue().bytes();
@@ -357,9 +348,9 @@ impl Group {
                     let bytes = error.message().frame_len();
                     // A note for less may stand in the budget's line: it only calls too early.
                     peer.room = Room::Wanted(bytes);
-                    drop(peer);
+                    drop(channel);
                     if engine_max < channel_max {
-                        self.look_at(channel.token);
+                        self.look_at(token);
                     }
                 }
                 return Err(error);
@@ -370,7 +361,7 @@ impl Group {
         if gathers {
             peer.note_queued();
         } else {
-            peer.flush(&self.registry, channel.token, now);
+            peer.flush(&self.registry, token, now);
             peer.written = Some((look, now));
         }
         let first_gathered = gathers && !mem::replace(&mut peer.is_gathered, gathers);
@@ -380,12 +371,12 @@ impl Group {
                 .connection
                 .poll_timeout()
                 .is_some_and(|_| is_bye(&header));
-        drop(peer);
+        drop(channel);
         if first_gathered {
-            self.gather(channel.token, now);
+            self.gather(token, now);
         }
         if needs_driver {
-            self.look_at(channel.token);
+            self.look_at(token);
         }
         Ok(header)
     }
@@ -397,13 +388,13 @@ impl Group {
     }
 
     /// A listener takes nothing but an order to close.
-    fn send_to_listener(&self, channel: &Channel, message: Message) -> Result<Header, PostError> {
+    fn send_to_listener(&self, message: Message) -> Result<Header, PostError> {
         if message.op_code() == OpCode::ByeRequest {
             return self.close(message);
         }
         let refusal = Refusal::NotAllowed {
             op_code: message.op_code(),
-            channel: channel.number,
+            channel: message.channel(),
             why: "it is a listener: only ByeSignal and ByeRequest, which close it, make sense",
         };
         Err(PostError::new(message, refusal))
@@ -411,40 +402,47 @@ impl Group {
 
     /// Closes a channel at once; the driver tells the application.
     fn close(&self, mut message: Message) -> Result<Header, PostError> {
-        let channel = match self.channel(message.channel()) {
+        let mut channel = match self.channel(message.channel()) {
             Ok(channel) => channel,
             Err(refusal) => return Err(PostError::new(message, refusal)),
         };
-        let refusal = if let Some(mut peer) = channel.peer() {
-            if peer.connection.is_known() {
-                let before = mem::replace(&mut peer.socket, Socket::Closed);
-                matches!(before, Socket::Closed).then(|| self.closed(&channel))
-            } else {
-                Some(Refusal::InvalidChannelNumber(channel.number))
+        let token = channel.token;
+        let was_closed = match &mut channel.end {
+            End::Peer(peer) if !peer.connection.is_known() => {
+                let refusal = Refusal::InvalidChannelNumber(number_of(token));
+                return Err(PostError::new(message, refusal));
             }
-        } else {
-            channel.listener().and_then(|mut listener| {
+            End::Peer(peer) => {
+                let before = mem::replace(&mut peer.socket, Socket::Closed);
+                matches!(before, Socket::Closed)
+            }
+            End::Listener(listener) => {
                 let before = mem::replace(&mut listener.socket, ListenerSocket::Closed);
-                matches!(before, ListenerSocket::Closed).then(|| self.closed(&channel))
-            })
+                matches!(before, ListenerSocket::Closed)
+            }
         };
-        if let Some(refusal) = refusal {
-            return Err(PostError::new(message, refusal));
+        drop(channel);
+        if was_closed {
+            return Err(PostError::new(message, self.closed(token)));
         }
-        message.address_to(channel.number, id_for(&message));
-        self.look_at(channel.token);
+        message.address_to(number_of(token), id_for(&message));
+        self.look_at(token);
         Ok(message.binary_header())
     }
 
-    /// Why a channel without a socket takes nothing: the application closed it a moment ago, or it
-    /// ended while the poster waited for it.
-    fn closed(&self, channel: &Channel) -> Refusal {
-        match self.channel_at(channel.token) {
-            _ if self.is_retired() => Refusal::ShutdownStarted,
-            Some(_) => Refusal::ChannelClosing(channel.number),
-            None => Refusal::InvalidChannelNumber(channel.number),
+    /// Why a channel without a socket takes nothing: the application closed it a moment ago.
+    fn closed(&self, token: Token) -> Refusal {
+        if self.is_retired() {
+            Refusal::ShutdownStarted
+        } else {
+            Refusal::ChannelClosing(number_of(token))
         }
     }
+}
+
+/// The number of the channel that has this token.
+pub(crate) fn number_of(token: Token) -> ChannelNumber {
+    ChannelNumber::new(u16::try_from(token.0 & usize::from(u16::MAX)).unwrap_or_default())
 }
 
 fn id_for(message: &Message) -> MessageId {

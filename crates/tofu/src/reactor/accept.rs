@@ -2,16 +2,16 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use mio::{Interest, event::Source};
+use mio::{Interest, Token, event::Source};
 use tofu_proto::{Connection, Status};
 
 use super::{
     Reactor,
-    channel::{Channel, End, ListenerSocket, OpenSocket, Peer, Socket},
+    channel::{End, Listener, ListenerSocket, OpenSocket, Peer, Socket},
 };
 use crate::{
     budget::Charge,
@@ -28,68 +28,58 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl Reactor {
     /// Accepts what waits, up to a bound.
-    pub(super) fn accept(&mut self, group: &Arc<Group>, channel: &Channel) {
+    pub(super) fn accept(&mut self, group: &Arc<Group>, token: Token, listener: &mut Listener) {
+        let ListenerSocket::Open {
+            socket,
+            paused_until,
+        } = &mut listener.socket
+        else {
+            return;
+        };
         for _ in 0..ACCEPTS_MAX {
-            let Some(mut listener) = channel.listener() else {
-                return;
-            };
-            let ListenerSocket::Open {
-                socket,
-                paused_until,
-            } = &mut listener.socket
-            else {
-                return;
-            };
             match socket.accept() {
-                Ok(stream) => {
-                    drop(listener);
-                    self.welcome(group, stream);
-                }
+                Ok(stream) => self.welcome(group, stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if net::is_out_of_descriptors(&error) => {
                     let until = self.now + PAUSE;
                     *paused_until = Some(until);
-                    self.timers.note(channel.token, &mut listener.noted, until);
+                    self.timers.note(token, &mut listener.noted, until);
                     group.engine.counters.count(Counter::OutOfDescriptors);
-                    warn_out_of_descriptors(channel, &error);
+                    warn_out_of_descriptors(token, &error);
                     return;
                 }
                 // That connection is gone; the next one may be fine.
                 Err(_) => {}
             }
         }
-        self.come_back(channel.token);
+        self.come_back(token);
     }
 
-    /// A new listener is opened; one that paused goes on; one that was closed is gone.
-    pub(super) fn look_at_listener(&mut self, group: &Arc<Group>, channel: &Channel) {
-        let Some(mut listener) = channel.listener() else {
-            return;
-        };
+    /// A new listener is opened; one that paused goes on; one that was closed is gone. An error is the
+    /// reason to end it.
+    pub(super) fn look_at_listener(
+        &mut self,
+        group: &Arc<Group>,
+        token: Token,
+        listener: &mut Listener,
+    ) -> Result<(), Reason> {
         match &mut listener.socket {
-            ListenerSocket::Unopened => {
-                let opened = self.open_listener(group, channel, &mut listener);
-                drop(listener);
-                if let Err(reason) = opened {
-                    self.end(group, channel, reason);
+            ListenerSocket::Unopened => self.open_listener(group, token, listener),
+            ListenerSocket::Resolving => Ok(()),
+            ListenerSocket::Open { paused_until, .. } => {
+                match *paused_until {
+                    Some(until) if until > self.now => {
+                        self.timers.note(token, &mut listener.noted, until);
+                    }
+                    Some(_) => {
+                        *paused_until = None;
+                        self.accept(group, token, listener);
+                    }
+                    None => {}
                 }
+                Ok(())
             }
-            ListenerSocket::Resolving => {}
-            ListenerSocket::Open { paused_until, .. } => match *paused_until {
-                Some(until) if until > self.now => {
-                    self.timers.note(channel.token, &mut listener.noted, until);
-                }
-                Some(_) => {
-                    *paused_until = None;
-                    drop(listener);
-                    self.accept(group, channel);
-                }
-                None => {}
-            },
-            ListenerSocket::Closed => {
-                drop(listener);
-                self.end(group, channel, Status::CHANNEL_CLOSED.into());
-            }
+            ListenerSocket::Closed => Err(Status::CHANNEL_CLOSED.into()),
         }
     }
 
@@ -101,12 +91,19 @@ impl Reactor {
             engine.half_open.fetch_sub(1, Ordering::AcqRel);
             return engine.counters.count(Counter::RefusedHalfOpen);
         }
-        let Some(number) = engine.numbers.allocate(group.id) else {
+        let Some(number) = engine.channels.allocate() else {
             engine.half_open.fetch_sub(1, Ordering::AcqRel);
             return engine.counters.count(Counter::RefusedChannels);
         };
         let token = group.new_token(number);
-        let registered = stream.register(&group.registry, token, Interest::READABLE);
+        if stream
+            .register(&group.registry, token, Interest::READABLE)
+            .is_err()
+        {
+            // Out of memory for it; the application never hears of it.
+            engine.half_open.fetch_sub(1, Ordering::AcqRel);
+            return engine.channels.release(number);
+        }
         let timeouts = Arc::clone(&engine.timeouts);
         let connection = Connection::server(number, timeouts, self.now);
         let charge = Charge::new(Arc::clone(&engine.budget));
@@ -114,26 +111,16 @@ impl Reactor {
         if let Some(due) = peer.connection.poll_timeout() {
             self.timers.note(token, &mut peer.noted, due);
         }
-        let channel = Arc::new(Channel {
-            number,
-            token,
-            end: End::Peer(Mutex::new(peer)),
-        });
-        group.add(&channel);
-        if let Err(error) = registered {
-            self.end(
-                group,
-                &channel,
-                Reason::with_error(Status::ACCEPT_FAILED, &error),
-            );
-        }
+        group.add(number, token, End::Peer(peer));
     }
 }
 
 #[cfg(feature = "tracing")]
-fn warn_out_of_descriptors(channel: &Channel, error: &io::Error) {
-    tracing::warn!(channel = channel.number.get(), %error, "listener pauses: too many open files");
+fn warn_out_of_descriptors(token: Token, error: &io::Error) {
+    tracing::warn!(channel = crate::group::number_of(token).get(),
+        %error,
+        "listener pauses: too many open files");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn warn_out_of_descriptors(_: &Channel, _: &io::Error) {}
+fn warn_out_of_descriptors(_: Token, _: &io::Error) {}

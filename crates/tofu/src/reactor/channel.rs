@@ -1,22 +1,23 @@
 //! One open channel: a listener, or a peer with its connection and socket.
 //!
-//! A channel is shared between its group's driver and the threads that post to it, each locking it
-//! for as long as it takes to queue a message or to read or write a socket that never blocks.
+//! A channel is shared between its group's driver and the threads that post to it, each locking it (in
+//! the engine's registry) for as long as it takes to queue a message or to read or write a socket that
+//! never blocks.
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
-use tofu_proto::{Address, ChannelNumber, Connection, Instant, Message, MessageId, Status};
+use tofu_proto::{Address, Connection, Instant, Message, MessageId, Status};
 
 use super::timers::Noted;
 use crate::{
     budget::Charge,
+    channels::GroupId,
     event::Reason,
     net::{self, Stream},
 };
@@ -30,7 +31,8 @@ const SLICES_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Channel {
-    pub(crate) number: ChannelNumber,
+    pub(crate) group: GroupId,
+    /// Names it to the poller and the driver: no other channel of the group ever had this one.
     pub(crate) token: Token,
     pub(crate) end: End,
 }
@@ -38,8 +40,8 @@ pub(crate) struct Channel {
 /// What is at this end of the channel.
 #[derive(Debug)]
 pub(crate) enum End {
-    Listener(Mutex<Listener>),
-    Peer(Mutex<Peer>),
+    Listener(Listener),
+    Peer(Peer),
 }
 
 #[derive(Debug)]
@@ -132,24 +134,6 @@ pub(crate) enum Writing {
     Ended,
     /// Nothing ever again. What the peer sent before may still be read.
     Broken(Reason),
-}
-
-impl Channel {
-    pub(crate) fn peer(&self) -> Option<MutexGuard<'_, Peer>> {
-        match &self.end {
-            End::Peer(peer) => Some(peer.lock().unwrap_or_else(PoisonError::into_inner)),
-            End::Listener(_) => None,
-        }
-    }
-
-    pub(crate) fn listener(&self) -> Option<MutexGuard<'_, Listener>> {
-        match &self.end {
-            End::Listener(listener) => {
-                Some(listener.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-            End::Peer(_) => None,
-        }
-    }
 }
 
 impl Listener {

@@ -1,18 +1,20 @@
 //! Closing: what every activity on a channel may lead to, the end of a channel, and the ways in
 //! which a whole group closes.
 
-use std::sync::{Arc, MutexGuard, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
+use mio::Token;
 use tofu_proto::{Instant, Message, OpCode, State, Status};
 
 use super::{
     GROUP, Reactor,
-    channel::{Channel, ListenerSocket, Peer, Room, Socket},
+    channel::{End, Listener, ListenerSocket, Peer, Room, Socket},
 };
 use crate::{
+    channels::ChannelGuard,
     engine::next_message_id,
     event::{Event, Reason},
-    group::Group,
+    group::{Group, number_of},
 };
 
 /// What the group as a whole is doing.
@@ -39,13 +41,13 @@ impl Reactor {
     pub(super) fn service(
         &mut self,
         group: &Group,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        peer.flush(&group.registry, channel.token, self.now);
+        peer.flush(&group.registry, token, self.now);
         if peer.is_broken() && !peer.connection.is_held() {
             // No readiness may ever tell.
-            self.come_back(channel.token);
+            self.come_back(token);
         }
         let draining = !self.mode.is_listening();
         if let Socket::Open(open) = &mut peer.socket
@@ -55,7 +57,7 @@ impl Reactor {
             open.end_writing();
         }
         if peer.room != Room::Unasked && !draining {
-            self.make_room(group, channel, peer);
+            self.make_room(group, token, peer);
         }
         if let Some(status) = peer.connection.poll_close() {
             return Err(status.into());
@@ -65,24 +67,24 @@ impl Reactor {
         }
         let dues = [peer.connection.poll_timeout(), peer.socket.due()];
         for due in dues.into_iter().flatten() {
-            self.timers.note(channel.token, &mut peer.noted, due);
+            self.timers.note(token, &mut peer.noted, due);
         }
         Ok(())
     }
 
     /// Tells the application that there is room again, in the channel's queue and in the engine's.
-    fn make_room(&mut self, group: &Group, channel: &Channel, peer: &mut Peer) {
+    fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer) {
         if peer.connection.queue().bytes() > group.engine.options.channel_queue_bytes_max / 2 {
             return;
         }
         match peer.room {
             Room::Wanted(bytes) | Room::InLine(bytes) if bytes <= group.engine.budget.room() => {
                 peer.room = Room::Unasked;
-                self.inbox.push(Event::Drained(channel.number));
+                self.inbox.push(Event::Drained(number_of(token)));
             }
             Room::Wanted(bytes) => {
                 peer.room = Room::InLine(bytes);
-                group.call_when_room(channel.token, bytes);
+                group.call_when_room(token, bytes);
             }
             Room::InLine(_) | Room::Unasked => {}
         }
@@ -92,21 +94,30 @@ impl Reactor {
     pub(super) fn after(
         &mut self,
         group: &Group,
-        channel: &Channel,
-        mut peer: MutexGuard<'_, Peer>,
+        mut channel: ChannelGuard<'_>,
         over: Result<(), Reason>,
     ) {
-        let over = over.and_then(|()| self.service(group, channel, &mut peer));
-        drop(peer);
+        let token = channel.token;
+        let over = match &mut channel.end {
+            End::Peer(peer) => over.and_then(|()| self.service(group, token, peer)),
+            End::Listener(_) => over,
+        };
         if let Err(reason) = over {
             self.end(group, channel, reason);
         }
     }
 
-    pub(super) fn end_peer(&mut self, group: &Group, channel: &Channel, reason: Reason) {
-        let Some(mut peer) = channel.peer() else {
-            return;
-        };
+    /// Ends a channel: the last thing that anyone hears of it.
+    pub(super) fn end(&mut self, group: &Group, channel: ChannelGuard<'_>, reason: Reason) {
+        // Posters find it closed from now on. The driver's own lock on it is gone as well.
+        let channel = *channel.close();
+        match channel.end {
+            End::Listener(listener) => self.end_listener(group, channel.token, listener, reason),
+            End::Peer(peer) => self.end_peer(group, channel.token, peer, reason),
+        }
+    }
+
+    fn end_peer(&mut self, group: &Group, token: Token, mut peer: Peer, reason: Reason) {
         if let Socket::Open(open) = &peer.socket
             && reason.status() == Status::CHANNEL_CLOSED
             && matches!(peer.connection.state(), State::Answered | State::Parted)
@@ -114,12 +125,10 @@ impl Reactor {
             // Everything was said, and the peer has not closed in time: it may not have read it all.
             open.stream.close_gently();
         }
-        // Posters that still hold the channel find it closed. The socket goes now, and hard.
+        // The socket goes now, and hard.
         peer.socket = Socket::Closed;
-        group.remove(channel);
-        self.timers.tidy(group.channels_open(), |token| {
-            token == GROUP || group.channel_at(token).is_some()
-        });
+        group.remove(token);
+        self.tidy_timers(group);
         group
             .engine
             .counters
@@ -128,38 +137,36 @@ impl Reactor {
             group.engine.half_open.fetch_sub(1, Ordering::AcqRel);
             return;
         }
-        let unsent = peer.connection.take_unsent();
-        let charge = peer.charge.take();
-        let id = peer.connection.opened_by();
-        drop(peer);
         if self.mode.is_listening() {
-            self.inbox.push_unsent(unsent, reason, charge);
+            let unsent = peer.connection.take_unsent();
+            self.inbox.push_unsent(unsent, reason, peer.charge);
             self.inbox.push(Event::Closed {
-                channel: channel.number,
-                id,
+                channel: number_of(token),
+                id: peer.connection.opened_by(),
                 reason,
             });
         }
     }
 
-    pub(super) fn end_listener(&mut self, group: &Group, channel: &Channel, reason: Reason) {
-        let Some(mut listener) = channel.listener() else {
-            return;
-        };
+    fn end_listener(
+        &mut self,
+        group: &Group,
+        token: Token,
+        mut listener: Listener,
+        reason: Reason,
+    ) {
         listener.socket = ListenerSocket::Closed;
-        group.remove(channel);
-        let (welcome, id) = (listener.welcome.take(), listener.opened_by);
-        drop(listener);
+        group.remove(token);
         if !self.mode.is_listening() {
             return;
         }
-        if let Some(mut message) = welcome {
+        if let Some(mut message) = listener.welcome {
             message.set_status(reason.status());
             self.inbox.push(Event::Returned { message, reason });
         }
         self.inbox.push(Event::Closed {
-            channel: channel.number,
-            id,
+            channel: number_of(token),
+            id: listener.opened_by,
             reason,
         });
     }
@@ -182,17 +189,19 @@ impl Reactor {
         if let Mode::Leaving(until) | Mode::Draining(until) = self.mode {
             self.timers.note(GROUP, &mut self.mode_noted, until);
         }
-        for channel in group.all_channels() {
-            if let Some(mut peer) = channel.peer() {
-                let over = self.retire_peer(&channel, &mut peer);
-                self.after(group, &channel, peer, over);
-            } else {
-                self.end(group, &channel, Status::CHANNEL_CLOSED.into());
-            }
+        for token in group.all_channels() {
+            let Some(mut channel) = group.channel_at(token) else {
+                continue;
+            };
+            let over = match &mut channel.end {
+                End::Peer(peer) => self.retire_peer(token, peer),
+                End::Listener(_) => Err(Status::CHANNEL_CLOSED.into()),
+            };
+            self.after(group, channel, over);
         }
     }
 
-    fn retire_peer(&mut self, channel: &Channel, peer: &mut Peer) -> Result<(), Reason> {
+    fn retire_peer(&mut self, token: Token, peer: &mut Peer) -> Result<(), Reason> {
         if !peer.connection.is_known() {
             return Err(Status::SHUTDOWN_STARTED.into());
         }
@@ -203,7 +212,7 @@ impl Reactor {
         // What was held back for want of messages is thrown away with the rest.
         if peer.connection.is_held() {
             peer.connection.resume(self.now);
-            self.come_back(channel.token);
+            self.come_back(token);
         }
         Ok(())
     }
@@ -232,8 +241,10 @@ impl Reactor {
             Mode::Leaving(_) => Status::BYE_TIMEOUT,
             Mode::Draining(_) => Status::SHUTDOWN_STARTED,
         };
-        for channel in group.all_channels() {
-            self.end(group, &channel, reason.into());
+        for token in group.all_channels() {
+            if let Some(channel) = group.channel_at(token) {
+                self.end(group, channel, reason.into());
+            }
         }
     }
 

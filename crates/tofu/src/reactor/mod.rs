@@ -19,7 +19,7 @@ pub(crate) mod seat;
 pub(crate) mod timers;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -32,13 +32,14 @@ use tofu_proto::{Instant, Message};
 
 pub(crate) use self::busy_poll::BusyPoll;
 use self::{
-    channel::{Channel, End},
+    channel::End,
     close::Mode,
     seat::Driver,
     timers::{Noted, Timers},
 };
 use crate::{
-    event::{Event, Inbox, Reason},
+    channels::ChannelGuard,
+    event::{Event, Inbox},
     group::Group,
 };
 
@@ -249,17 +250,21 @@ impl Reactor {
     }
 
     fn flush_gathered(&mut self, group: &Arc<Group>, token: Token) {
-        if let Some(channel) = group.channel_at(token) {
-            if let Some(mut peer) = channel.peer() {
+        if let Some(mut channel) = group.channel_at(token) {
+            if let End::Peer(peer) = &mut channel.end {
                 peer.is_gathered = false;
             }
-            self.look(group, token);
+            self.look(group, channel);
         }
     }
 
     fn attend(&mut self, group: &Arc<Group>, attention: Attention) {
         match attention {
-            Attention::Look(token) => self.look(group, token),
+            Attention::Look(token) => {
+                if let Some(channel) = group.channel_at(token) {
+                    self.look(group, channel);
+                }
+            }
             Attention::Resolved(token, found) => self.resolved(group, token, found),
             Attention::Notify(message) => {
                 if self.mode.is_listening() {
@@ -277,15 +282,14 @@ impl Reactor {
                 self.end_of_patience(group);
                 continue;
             }
-            let Some(channel) = group.channel_at(token) else {
+            let Some(mut channel) = group.channel_at(token) else {
                 continue;
             };
-            if let Some(mut peer) = channel.peer() {
-                peer.noted.clear(due);
-            } else if let Some(mut listener) = channel.listener() {
-                listener.noted.clear(due);
+            match &mut channel.end {
+                End::Peer(peer) => peer.noted.clear(due),
+                End::Listener(listener) => listener.noted.clear(due),
             }
-            self.look(group, token);
+            self.look(group, channel);
         }
     }
 
@@ -328,42 +332,47 @@ impl Reactor {
     /// Sees to a channel whose socket is ready. `ends` says that the stream's end may be in sight, so
     /// that a short read is not the last one.
     fn ready(&mut self, group: &Arc<Group>, token: Token, writable: bool, ends: bool) {
-        let Some(channel) = group.channel_at(token) else {
+        let Some(mut channel) = group.channel_at(token) else {
             return;
         };
-        match &channel.end {
-            End::Listener(_) => self.accept(group, &channel),
-            End::Peer(_) => self.peer_ready(group, &channel, writable, ends),
-        }
+        let over = match &mut channel.end {
+            End::Listener(listener) => {
+                self.accept(group, token, listener);
+                Ok(())
+            }
+            End::Peer(peer) => self.peer_ready(group, token, peer, writable, ends),
+        };
+        self.after(group, channel, over);
     }
 
     /// Goes on with a channel that was not finished.
     fn go_on(&mut self, group: &Arc<Group>, token: Token) {
-        let Some(channel) = group.channel_at(token) else {
+        let Some(mut channel) = group.channel_at(token) else {
             return;
         };
-        match &channel.end {
-            End::Listener(_) => self.accept(group, &channel),
-            End::Peer(_) => drop(self.feed(group, &channel)),
+        match &mut channel.end {
+            End::Listener(listener) => self.accept(group, token, listener),
+            End::Peer(_) => drop(self.feed(group, channel)),
         }
     }
 
     /// Sees to a channel on which something changed but its socket.
-    fn look(&mut self, group: &Arc<Group>, token: Token) {
-        let Some(channel) = group.channel_at(token) else {
-            return;
+    fn look(&mut self, group: &Arc<Group>, mut channel: ChannelGuard<'_>) {
+        let token = channel.token;
+        let over = match &mut channel.end {
+            End::Listener(listener) => self.look_at_listener(group, token, listener),
+            End::Peer(peer) => self.look_at_peer(group, token, peer),
         };
-        match &channel.end {
-            End::Listener(_) => self.look_at_listener(group, &channel),
-            End::Peer(_) => self.look_at_peer(group, &channel),
-        }
+        self.after(group, channel, over);
     }
 
-    /// Ends a channel: the last thing that anyone hears of it.
-    fn end(&mut self, group: &Group, channel: &Channel, reason: Reason) {
-        match &channel.end {
-            End::Listener(_) => self.end_listener(group, channel, reason),
-            End::Peer(_) => self.end_peer(group, channel, reason),
+    /// Throws away the notes of closed channels, if there may be many.
+    fn tidy_timers(&mut self, group: &Group) {
+        let open = group.channels_open();
+        if self.timers.is_untidy(open) {
+            let open: HashSet<_> = group.all_channels().into_iter().collect();
+            self.timers
+                .retain(|token| token == GROUP || open.contains(&token));
         }
     }
 }

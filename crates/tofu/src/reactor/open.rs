@@ -2,16 +2,16 @@
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use mio::{Interest, event::Source};
+use mio::{Interest, Token, event::Source};
 use tofu_proto::{Address, DEFAULT_HOST, Instant, Message, OpCode, Origin, Status};
 
 use super::{
     Attention, Reactor,
-    channel::{Channel, Listener, ListenerSocket, OpenSocket, Peer, Socket},
+    channel::{End, Listener, ListenerSocket, OpenSocket, Peer, Socket},
 };
 use crate::{
     event::{Event, Reason},
-    group::Group,
+    group::{Group, number_of},
     net::{self, Stream},
 };
 
@@ -23,19 +23,19 @@ impl Reactor {
     pub(super) fn open_peer(
         &mut self,
         group: &Arc<Group>,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
         address: &Address,
     ) -> Result<(), Reason> {
         if let Some(path) = address.path() {
-            return self.connect_uds(group, channel, peer, path, address);
+            return self.connect_uds(group, token, peer, path, address);
         }
         let host = match address.host() {
             Some("") | None => DEFAULT_HOST,
             Some(host) => host,
         };
-        if let Some(found) = addresses(group, channel, host, address.port()) {
-            return self.connect_next(group, channel, peer, found);
+        if let Some(found) = addresses(group, token, host, address.port()) {
+            return self.connect_next(group, token, peer, found);
         }
         peer.socket = Socket::Resolving;
         Ok(())
@@ -45,10 +45,10 @@ impl Reactor {
     pub(super) fn resolved(
         &mut self,
         group: &Arc<Group>,
-        token: mio::Token,
+        token: Token,
         found: io::Result<Vec<SocketAddr>>,
     ) {
-        let Some(channel) = group.channel_at(token) else {
+        let Some(mut channel) = group.channel_at(token) else {
             return;
         };
         let found = match found {
@@ -56,29 +56,25 @@ impl Reactor {
             Ok(_) => Err(Reason::from(Status::NAME_NOT_RESOLVED)),
             Err(error) => Err(Reason::with_error(Status::NAME_NOT_RESOLVED, &error)),
         };
-        let outcome = if let Some(mut peer) = channel.peer() {
-            if !matches!(peer.socket, Socket::Resolving) {
-                return;
+        let outcome = match &mut channel.end {
+            End::Peer(peer) if matches!(peer.socket, Socket::Resolving) => {
+                found.and_then(|found| self.connect_next(group, token, peer, found))
             }
-            found.and_then(|found| self.connect_next(group, &channel, &mut peer, found))
-        } else if let Some(mut listener) = channel.listener() {
-            if !matches!(listener.socket, ListenerSocket::Resolving) {
-                return;
+            End::Listener(listener) if matches!(listener.socket, ListenerSocket::Resolving) => {
+                found.and_then(|found| {
+                    let first = found[0];
+                    let bound = net::Listener::bind_tcp(
+                        Some(first.ip()),
+                        first.port(),
+                        &group.engine.options.listener,
+                    );
+                    self.listen(group, token, listener, bound)
+                })
             }
-            found.and_then(|found| {
-                let first = found[0];
-                let bound = net::Listener::bind_tcp(
-                    Some(first.ip()),
-                    first.port(),
-                    &group.engine.options.listener,
-                );
-                self.listen(group, &channel, &mut listener, bound)
-            })
-        } else {
-            Ok(())
+            End::Peer(_) | End::Listener(_) => Ok(()),
         };
         if let Err(reason) = outcome {
-            self.end(group, &channel, reason);
+            self.end(group, channel, reason);
         }
     }
 
@@ -86,7 +82,7 @@ impl Reactor {
     pub(super) fn connect_next(
         &mut self,
         group: &Group,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
         mut left: VecDeque<SocketAddr>,
     ) -> Result<(), Reason> {
@@ -94,7 +90,7 @@ impl Reactor {
         while let Some(address) = left.pop_front() {
             let started = Stream::connect_tcp(address).and_then(|mut stream| {
                 let both = Interest::READABLE | Interest::WRITABLE;
-                stream.register(&group.registry, channel.token, both)?;
+                stream.register(&group.registry, token, both)?;
                 Ok(stream)
             });
             match started {
@@ -131,7 +127,7 @@ impl Reactor {
     pub(super) fn check_connecting(
         &mut self,
         group: &Group,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
         let Socket::Connecting {
@@ -144,7 +140,7 @@ impl Reactor {
         };
         let reason = match stream.finish_connect() {
             Ok(Some(())) => {
-                self.connected(group, channel, peer);
+                self.connected(group, token, peer);
                 return Ok(());
             }
             Ok(None) if self.now < *until => return Ok(()),
@@ -159,14 +155,14 @@ impl Reactor {
             return Err(reason);
         }
         // Closing the socket takes it out of the poller as well.
-        self.connect_next(group, channel, peer, left)
+        self.connect_next(group, token, peer, left)
     }
 
-    fn connected(&self, group: &Group, channel: &Channel, peer: &mut Peer) {
+    fn connected(&self, group: &Group, token: Token, peer: &mut Peer) {
         let socket = std::mem::replace(&mut peer.socket, Socket::Closed);
         if let Socket::Connecting { stream, .. } = socket {
             let mut open = OpenSocket::new(stream);
-            open.wait_for(&group.registry, channel.token, open.writing);
+            open.wait_for(&group.registry, token, open.writing);
             peer.socket = Socket::Open(open);
             peer.connection.handle_connected(self.now);
         }
@@ -175,13 +171,13 @@ impl Reactor {
     pub(super) fn connect_uds(
         &mut self,
         group: &Group,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
         path: &str,
         address: &Address,
     ) -> Result<(), Reason> {
         let connected = Stream::connect_uds(path).and_then(|mut stream| {
-            stream.register(&group.registry, channel.token, Interest::READABLE)?;
+            stream.register(&group.registry, token, Interest::READABLE)?;
             Ok(stream)
         });
         match connected {
@@ -208,7 +204,7 @@ impl Reactor {
     pub(super) fn open_listener(
         &mut self,
         group: &Arc<Group>,
-        channel: &Channel,
+        token: Token,
         listener: &mut Listener,
     ) -> Result<(), Reason> {
         let options = &group.engine.options.listener;
@@ -216,7 +212,7 @@ impl Reactor {
         let bound = match (address.path(), address.host()) {
             (Some(path), _) => net::Listener::bind_uds(path, options),
             (None, None | Some("")) => net::Listener::bind_tcp(None, address.port(), options),
-            (None, Some(host)) => match addresses(group, channel, host, address.port()) {
+            (None, Some(host)) => match addresses(group, token, host, address.port()) {
                 None => {
                     listener.socket = ListenerSocket::Resolving;
                     return Ok(());
@@ -226,13 +222,13 @@ impl Reactor {
                 }
             },
         };
-        self.listen(group, channel, listener, bound)
+        self.listen(group, token, listener, bound)
     }
 
     fn listen(
         &mut self,
         group: &Group,
-        channel: &Channel,
+        token: Token,
         listener: &mut Listener,
         bound: io::Result<net::Listener>,
     ) -> Result<(), Reason> {
@@ -241,10 +237,10 @@ impl Reactor {
         };
         let mut socket = bound.map_err(|error| failed(&error))?;
         socket
-            .register(&group.registry, channel.token, Interest::READABLE)
+            .register(&group.registry, token, Interest::READABLE)
             .map_err(|error| failed(&error))?;
         let address = socket.address(&listener.address);
-        let mut response = Message::new(OpCode::WelcomeResponse, channel.number)
+        let mut response = Message::new(OpCode::WelcomeResponse, number_of(token))
             .with_id(listener.opened_by)
             .with_header(tofu_proto::LISTEN_ON, address.to_string());
         response.set_origin(Origin::Engine);
@@ -262,14 +258,14 @@ impl Reactor {
 /// The addresses of a literal at once; those of a name later, by [`Attention::Resolved`].
 fn addresses(
     group: &Arc<Group>,
-    channel: &Channel,
+    token: Token,
     host: &str,
     port: u16,
 ) -> Option<VecDeque<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Some(VecDeque::from([SocketAddr::new(ip, port)]));
     }
-    let (weak, token) = (Arc::downgrade(group), channel.token);
+    let weak = Arc::downgrade(group);
     let answer = move |found| {
         if let Some(group) = weak.upgrade() {
             group.attend(Attention::Resolved(token, found));

@@ -5,14 +5,20 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use mio::Token;
 use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
     Reactor,
-    channel::{Channel, Peer, Room, Socket, Writing},
+    channel::{End, Peer, Room, Socket, Writing},
     close::Mode,
 };
-use crate::{event::Event, event::Reason, group::Group, metrics::Counter};
+use crate::{
+    channels::ChannelGuard,
+    event::{Event, Reason},
+    group::Group,
+    metrics::Counter,
+};
 
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
@@ -34,59 +40,56 @@ enum Read {
 }
 
 impl Reactor {
-    /// Sees to a peer whose socket is ready.
+    /// Sees to a peer whose socket is ready. An error is the reason to end the channel, as below.
     pub(super) fn peer_ready(
         &mut self,
         group: &Arc<Group>,
-        channel: &Channel,
+        token: Token,
+        peer: &mut Peer,
         writable: bool,
         ends: bool,
-    ) {
-        let Some(mut peer) = channel.peer() else {
-            return;
-        };
+    ) -> Result<(), Reason> {
         if matches!(peer.socket, Socket::Connecting { .. }) {
-            let checked = self.check_connecting(group, channel, &mut peer);
-            return self.after(group, channel, peer, checked);
+            return self.check_connecting(group, token, peer);
         }
         if writable {
-            peer.handle_writable(&group.registry, channel.token, self.now);
+            peer.handle_writable(&group.registry, token, self.now);
         }
-        let over = self.read(group, channel, &mut peer, ends);
-        self.after(group, channel, peer, over);
+        self.read(group, token, peer, ends)
     }
 
     /// Sees to a peer on which something changed but its socket: it is new, a bye was posted, a
     /// timer is due, the application closed it, or its socket broke while it wrote.
-    pub(super) fn look_at_peer(&mut self, group: &Arc<Group>, channel: &Channel) {
-        let Some(mut peer) = channel.peer() else {
-            return;
-        };
+    pub(super) fn look_at_peer(
+        &mut self,
+        group: &Arc<Group>,
+        token: Token,
+        peer: &mut Peer,
+    ) -> Result<(), Reason> {
         if let Room::InLine(bytes) = peer.room {
             // Perhaps it was called: then it is in line no more.
             peer.room = Room::Wanted(bytes);
         }
-        let over = match &peer.socket {
+        match &peer.socket {
             Socket::Unopened(address) => {
                 let address = address.clone();
                 match peer.connection.handle_timeout(self.now) {
                     Some(status) => Err(status.into()),
-                    None => self.open_peer(group, channel, &mut peer, &address),
+                    None => self.open_peer(group, token, peer, &address),
                 }
             }
             Socket::Retrying { address, at } if *at <= self.now => {
                 let address = address.clone();
                 let path = address.path().unwrap_or_default();
-                self.connect_uds(group, channel, &mut peer, path, &address)
+                self.connect_uds(group, token, peer, path, &address)
             }
-            Socket::Connecting { .. } => self.check_connecting(group, channel, &mut peer),
+            Socket::Connecting { .. } => self.check_connecting(group, token, peer),
             Socket::Open(open) if matches!(open.writing, Writing::Broken(_)) => {
-                self.read(group, channel, &mut peer, true)
+                self.read(group, token, peer, true)
             }
             Socket::Resolving | Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
             Socket::Closed => Err(Status::CHANNEL_CLOSED.into()),
-        };
-        self.after(group, channel, peer, over);
+        }
     }
 
     /// Feeds the channels that starved, in their order, as far as the pool goes.
@@ -99,7 +102,7 @@ impl Reactor {
             // next portion is for the next one.
             let starves = group
                 .channel_at(token)
-                .is_some_and(|channel| self.feed(group, &channel));
+                .is_some_and(|channel| self.feed(group, channel));
             self.starved.pop_front();
             if starves {
                 self.starved.push_back(token);
@@ -110,24 +113,25 @@ impl Reactor {
     }
 
     /// Goes on with a channel that was held, or not read to the end. `true` says that it starves.
-    pub(super) fn feed(&mut self, group: &Arc<Group>, channel: &Channel) -> bool {
-        let Some(mut peer) = channel.peer() else {
+    pub(super) fn feed(&mut self, group: &Arc<Group>, mut channel: ChannelGuard<'_>) -> bool {
+        let token = channel.token;
+        let End::Peer(peer) = &mut channel.end else {
             return false;
         };
         let kept = if peer.connection.is_held() {
             peer.connection.resume(self.now);
-            self.deliver(group, &mut peer, &[])
+            self.deliver(group, peer, &[])
         } else {
             Read::Dry
         };
         let over = match kept {
             // What its socket said while it was not read is not said again.
-            Read::Dry => self.read(group, channel, &mut peer, true),
-            kept => self.conclude(group, channel, &mut peer, kept),
+            Read::Dry => self.read(group, token, peer, true),
+            kept => self.conclude(group, token, peer, kept),
         };
         let starves =
-            over.is_ok() && peer.connection.is_held() && !self.unfinished.contains(&channel.token);
-        self.after(group, channel, peer, over);
+            over.is_ok() && peer.connection.is_held() && !self.unfinished.contains(&token);
+        self.after(group, channel, over);
         starves
     }
 
@@ -135,7 +139,7 @@ impl Reactor {
     fn read(
         &mut self,
         group: &Arc<Group>,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
         ends: bool,
     ) -> Result<(), Reason> {
@@ -143,14 +147,14 @@ impl Reactor {
             return Ok(());
         }
         let read = self.read_some(group, peer, ends);
-        self.conclude(group, channel, peer, read)
+        self.conclude(group, token, peer, read)
     }
 
     /// What follows from where reading has come to. An error is the reason to end the channel.
     fn conclude(
         &mut self,
         group: &Arc<Group>,
-        channel: &Channel,
+        token: Token,
         peer: &mut Peer,
         read: Read,
     ) -> Result<(), Reason> {
@@ -164,11 +168,11 @@ impl Reactor {
                 _ => Ok(()),
             },
             Read::Unfinished => {
-                self.come_back(channel.token);
+                self.come_back(token);
                 Ok(())
             }
             Read::Starved => {
-                self.starve(group, channel, peer);
+                self.starve(group, token, peer);
                 Ok(())
             }
             Read::Over(reason) => Err(reason),
@@ -275,18 +279,18 @@ impl Reactor {
     }
 
     /// Puts a channel into the line of those that wait for a message.
-    fn starve(&mut self, group: &Arc<Group>, channel: &Channel, peer: &mut Peer) {
+    fn starve(&mut self, group: &Arc<Group>, token: Token, peer: &mut Peer) {
         peer.connection.hold();
         // Being fed, it is still in its place.
-        if self.starved.front() == Some(&channel.token) {
+        if self.starved.front() == Some(&token) {
             return;
         }
-        self.unfinished.remove(&channel.token);
+        self.unfinished.remove(&token);
         if self.starved.is_empty() {
             group.engine.counters.count(Counter::PoolEmpty);
             self.inbox.push(Event::PoolEmpty);
             group.engine.pool.line_up(Arc::downgrade(group));
         }
-        self.starved.push_back(channel.token);
+        self.starved.push_back(token);
     }
 }

@@ -42,11 +42,14 @@ impl Timers {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Throws away the notes of channels that are gone, if they may be most of all: `open` are left.
-    pub(crate) fn tidy(&mut self, open: usize, is_open: impl Fn(Token) -> bool) {
-        if self.heap.len() > SPARE + PER_CHANNEL * open {
-            self.heap.retain(|Reverse((_, token))| is_open(*token));
-        }
+    /// Whether the notes of channels that are gone may be most of all, `open` being left.
+    pub(crate) fn is_untidy(&self, open: usize) -> bool {
+        self.heap.len() > SPARE + PER_CHANNEL * open
+    }
+
+    /// Throws away the notes of channels that are gone.
+    pub(crate) fn retain(&mut self, is_open: impl Fn(Token) -> bool) {
+        self.heap.retain(|Reverse((_, token))| is_open(*token));
     }
 
     /// When the next channel's time comes.
@@ -97,7 +100,9 @@ mod tests {
         timers.note(Token(0), &mut listener, at(1_000_000));
         for token in 1..100_000 {
             timers.note(Token(token), &mut Noted::default(), at(3_600));
-            timers.tidy(1, |open| open == Token(0));
+            if timers.is_untidy(1) {
+                timers.retain(|token| token == Token(0));
+            }
             assert!(timers.heap.len() <= SPARE + PER_CHANNEL);
         }
         while timers.pop_due(at(3_600)).is_some() {}
