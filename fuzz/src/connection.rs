@@ -264,7 +264,7 @@ impl Peer {
         }
         let mut copy = message.clone();
         let next_id = MessageId::new(self.next_id);
-        match self.connection.post(message, 200_000, now, || next_id) {
+        match self.connection.post(message, 200_000, || now, || next_id) {
             Ok(header) => {
                 assert!(!is_order, "{copy:?} is no message to a peer");
                 let chosen = copy.id();

@@ -140,7 +140,7 @@ proptest! {
             for message in messages {
                 posted.push(message.clone());
                 let unlimited = usize::MAX;
-                connection.post(message, unlimited, Instant::ORIGIN, || unreachable!()).unwrap();
+                connection.post(message, unlimited, || Instant::ORIGIN, || unreachable!()).unwrap();
             }
             let queue = connection.queue();
             let leaving: Vec<u8> = queue.slices().flatten().copied().take(count).collect();

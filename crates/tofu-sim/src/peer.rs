@@ -376,7 +376,7 @@ impl Peer {
         let id = world.next_id();
         let posted = self
             .connection
-            .post(message, world.queue_max, world.now, || id);
+            .post(message, world.queue_max, || world.now, || id);
         match posted {
             Ok(_) if !may_post => return Err(Broken::Taken(self.side, op_code)),
             Ok(header) => {

@@ -12,6 +12,9 @@ use mio::Token;
 
 use crate::{channels::GroupId, group::Group};
 
+/// Bytes in which a channel takes its part, and gives it back.
+const STEP: usize = 4 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
@@ -83,9 +86,12 @@ impl Budget {
 }
 
 /// One channel's part of the budget; dropping it gives it back.
+///
+/// It is taken in steps, so that most messages that are queued touch nothing that other channels touch.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
+    /// Bytes taken: at least as many as are queued, and less than a step more.
     bytes: usize,
 }
 
@@ -94,24 +100,46 @@ impl Charge {
         Self { budget, bytes: 0 }
     }
 
+    /// How many bytes the channel's queue may hold, asked for it to hold `wanted`.
+    #[inline]
+    pub(crate) fn reach(&self, wanted: usize) -> usize {
+        if wanted <= self.bytes {
+            return self.bytes;
+        }
+        self.bytes.saturating_add(self.budget.room())
+    }
+
     /// The channel's queue now holds this many bytes.
-    pub(crate) fn set(&mut self, bytes: usize) {
-        if bytes > self.bytes {
+    #[inline]
+    pub(crate) fn set(&mut self, queued: usize) {
+        if queued > self.bytes || queued.next_multiple_of(STEP) < self.bytes {
+            self.take(queued);
+        }
+    }
+
+    fn take(&mut self, queued: usize) {
+        if queued > self.bytes {
+            // The rest of the step only as far as there is room for it.
+            let rest = queued.next_multiple_of(STEP) - queued;
+            let room = self.budget.room();
+            let bytes = queued + rest.min(room.saturating_sub(queued - self.bytes));
             self.budget
                 .used
                 .fetch_add(bytes - self.bytes, Ordering::SeqCst);
-        } else if bytes < self.bytes {
+            self.bytes = bytes;
+        } else {
+            let bytes = queued.next_multiple_of(STEP);
             self.budget
                 .used
                 .fetch_sub(self.bytes - bytes, Ordering::SeqCst);
+            self.bytes = bytes;
             self.budget.call_refused();
         }
-        self.bytes = bytes;
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.set(0);
+        self.take(0);
     }
 }

@@ -1,6 +1,7 @@
 //! The two ends of a channel group that an application holds: one receives, any number post.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     mem,
     sync::Arc,
@@ -32,6 +33,8 @@ pub struct ChannelGroup {
     group: Arc<Group>,
     /// Events taken from the reactor's inbox, to be handed out without any lock.
     fetched: Inbox,
+    /// Whether there are any, as posters were told.
+    has_unread: bool,
     /// Whether the keeper drives, for a task that waits; it stands back from threads that do.
     keeper_drives: bool,
     engine: Arc<Handle>,
@@ -42,6 +45,7 @@ impl ChannelGroup {
         Self {
             group,
             fetched: Inbox::default(),
+            has_unread: false,
             keeper_drives: false,
             engine,
         }
@@ -66,6 +70,34 @@ impl ChannelGroup {
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// Posts messages in their order, first to last, until all are taken or one is refused. Where many
+    /// are at hand this costs less than posting each alone.
+    ///
+    /// # Errors
+    /// The first message that was not taken, unchanged, and why, as [`post`](Self::post) says it. Those
+    /// behind it stay in `messages`.
+    ///
+    /// ```
+    /// use std::collections::VecDeque;
+    /// use tofu::{Engine, Event, Message, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let (mut server, mut client) = (engine.group()?, engine.group()?);
+    /// server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// let channel = client.post(Message::hello_request(&address))?.channel;
+    ///
+    /// let mut signals: VecDeque<_> = (1..=3_u64)
+    ///     .map(|id| Message::signal(channel).with_id(id))
+    ///     .collect();
+    /// client.post_many(&mut signals)?;
+    /// assert!(signals.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn post_many(&self, messages: &mut VecDeque<Message>) -> Result<(), PostError> {
+        self.group.post_many(messages)
     }
 
     /// Gives a [`Notified`](Event::Notified) event, with a message or without, to the thread that
@@ -127,7 +159,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, RecvError>> {
-        if let Some(event) = self.fetched.pop() {
+        if let Some(event) = self.next_fetched() {
             return Poll::Ready(Ok(event));
         }
         // Not as a caller who will be back soon: the keeper goes on driving.
@@ -141,20 +173,29 @@ impl ChannelGroup {
             Poll::Pending
         } else {
             mem::swap(driver.inbox(), &mut self.fetched);
-            match self.fetched.pop() {
-                Some(event) => Poll::Ready(Ok(event)),
-                None => Poll::Pending,
-            }
+            Poll::Ready(Ok(()))
         };
         group.leave(driver);
         if outcome.is_pending() && !mem::replace(&mut self.keeper_drives, true) {
             group.engine.keeper.call(group.id);
         }
-        outcome
+        outcome.map(|fetched| fetched.and_then(|()| self.next_fetched().ok_or(RecvError)))
+    }
+
+    /// The next event at hand. Posters are told whether it is the last one: then there is no reason for
+    /// what they post to wait until the application is back for more.
+    #[inline]
+    fn next_fetched(&mut self) -> Option<Event> {
+        let event = self.fetched.pop()?;
+        let has_unread = !self.fetched.is_empty();
+        if has_unread != mem::replace(&mut self.has_unread, has_unread) {
+            self.group.set_has_unread(has_unread);
+        }
+        Some(event)
     }
 
     fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
-        if let Some(event) = self.fetched.pop() {
+        if let Some(event) = self.next_fetched() {
             return Ok(Some(event));
         }
         if self.group.is_retired() {
@@ -175,14 +216,14 @@ impl ChannelGroup {
             }
             if !driver.inbox().is_empty() && !self.group.is_retired() {
                 mem::swap(driver.inbox(), &mut self.fetched);
-                break Ok(self.fetched.pop());
+                break Ok(());
             }
             if patience.is_some_and(|patience| patience.is_zero()) {
-                break Ok(None);
+                break Ok(());
             }
         };
         self.group.leave(driver);
-        outcome
+        outcome.map(|()| self.next_fetched())
     }
 
     /// Closes gracefully: says bye on every channel, answers every bye, and waits at most `timeout`
@@ -250,6 +291,14 @@ impl Poster {
     /// As [`ChannelGroup::post`].
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// As [`ChannelGroup::post_many`].
+    ///
+    /// # Errors
+    /// As [`ChannelGroup::post_many`].
+    pub fn post_many(&self, messages: &mut VecDeque<Message>) -> Result<(), PostError> {
+        self.group.post_many(messages)
     }
 
     /// As [`ChannelGroup::notify`].

@@ -12,19 +12,14 @@ use std::{
 };
 
 use mio::{Poll, Registry, Token, Waker};
-use tofu_proto::{
-    ChannelNumber, Connection, Header, Instant, Message, MessageId, OpCode, Order, PostError,
-    Refusal,
-};
+use tofu_proto::{ChannelNumber, Instant, Message, Refusal};
 
 use crate::{
-    budget::Charge,
     channels::{ChannelGuard, GroupId},
-    engine::{Shared, next_message_id},
-    metrics::Counter,
+    engine::Shared,
     reactor::{
         self, Attention, BusyPoll, Reactor,
-        channel::{Channel, End, Listener, ListenerSocket, Peer, Room, Socket},
+        channel::{Channel, End, ListenerSocket},
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
@@ -52,6 +47,8 @@ pub(crate) struct Group {
     gathered: Mutex<Vec<Token>>,
     /// How often a driver looked at what was left for it.
     looks: AtomicU64,
+    /// The application has events at hand, and has not kept what it says waiting for long.
+    has_unread: AtomicBool,
     tokens: AtomicUsize,
     /// How often a caller took the seat: tells the keeper whether somebody drives.
     caller_turns: AtomicU64,
@@ -75,6 +72,7 @@ impl Group {
             attention: Mutex::default(),
             gathered: Mutex::default(),
             looks: AtomicU64::new(0),
+            has_unread: AtomicBool::new(false),
             tokens: AtomicUsize::new(0),
             caller_turns: AtomicU64::new(0),
             keeper_looks_at: AtomicU64::new(u64::MAX),
@@ -93,8 +91,7 @@ impl Group {
     /// Has the driver tell the application. A retired group tells nobody any more: a message given to
     /// it then is dropped.
     pub(crate) fn notify(&self, message: Option<Message>) {
-        let members = lock(&self.members);
-        if !self.is_retired() {
+        if let Some(members) = self.join() {
             // Before the group can be retired, so that it is told before the end.
             lock(&self.attention).push(Attention::Notify(message));
             drop(members);
@@ -113,7 +110,7 @@ impl Group {
 
     /// Frames wait on this channel for others to leave with: they leave when a driver looks, or before
     /// long. A caller that comes back soon is that driver, and costs no wake-up.
-    fn gather(&self, channel: Token, now: Instant) {
+    pub(crate) fn gather(&self, channel: Token, now: Instant) {
         lock(&self.gathered).push(channel);
         // Pairs with the fence in `keeper_rests_until`, as in `leave`.
         fence(Ordering::SeqCst);
@@ -125,6 +122,22 @@ impl Group {
 
     pub(crate) fn has_gathered(&self) -> bool {
         !lock(&self.gathered).is_empty()
+    }
+
+    /// How often a driver looked at what was gathered.
+    #[inline]
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether the application has events at hand, and so will be back for them.
+    #[inline]
+    pub(crate) fn has_unread(&self) -> bool {
+        self.has_unread.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_has_unread(&self, has_unread: bool) {
+        self.has_unread.store(has_unread, Ordering::Relaxed);
     }
 
     pub(crate) fn take_gathered(&self) -> Vec<Token> {
@@ -203,15 +216,32 @@ impl Group {
         self.channels_open() == 0
     }
 
-    /// Adds a channel.
-    pub(crate) fn add(&self, number: ChannelNumber, token: Token, end: End) {
+    pub(crate) fn call_when_room(&self, channel: Token, bytes: usize) {
+        if let Some(group) = self.engine.group(self.id) {
+            self.engine.budget.call_when_room(&group, channel, bytes);
+        }
+    }
+
+    /// The group's channels, for one to be added: `None` if the group is retired. As long as they are
+    /// held it is not, and whoever retires it later finds the new one.
+    pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
+        let members = lock(&self.members);
+        (!self.is_retired()).then_some(members)
+    }
+
+    /// Adds a channel that the driver opens.
+    pub(crate) fn add(&self, token: Token, end: End) {
+        self.open_at(token, end, &mut lock(&self.members));
+    }
+
+    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
+        members.insert(token);
         let channel = Channel {
             group: self.id,
             token,
             end,
         };
-        self.engine.channels.open(number, channel);
-        lock(&self.members).insert(token);
+        self.engine.channels.open(number_of(token), channel);
     }
 
     /// Forgets a closed channel, and lets its number rest.
@@ -243,7 +273,7 @@ impl Group {
 
     /// The channel that a message is posted to.
     #[inline]
-    fn channel(&self, number: ChannelNumber) -> Result<ChannelGuard<'_>, Refusal> {
+    pub(crate) fn channel(&self, number: ChannelNumber) -> Result<ChannelGuard<'_>, Refusal> {
         if self.is_retired() {
             return Err(Refusal::ShutdownStarted);
         }
@@ -255,207 +285,11 @@ impl Group {
     }
 }
 
-/// Posting.
-impl Group {
-    /// Checks a message, takes it, and returns its header as it travels.
-    pub(crate) fn post(&self, message: Message) -> Result<Header, PostError> {
-        match message.check() {
-            Ok(Order::Send) => self.send(message),
-            Ok(Order::Connect(address)) => self.open(message, |message| {
-                let now = self.engine.clock.now();
-                let timeouts = Arc::clone(&self.engine.timeouts);
-                let mut charge = Charge::new(Arc::clone(&self.engine.budget));
-                charge.set(message.frame_len());
-                let connection = Connection::client(message, timeouts, now);
-                let peer = Peer::new(connection, Socket::Unopened(address), charge);
-                End::Peer(peer)
-            }),
-            Ok(Order::Listen(address)) => self.open(message, |message| {
-                End::Listener(Listener::new(message, address))
-            }),
-            Ok(Order::Close) => self.close(message),
-            Err(refusal) => Err(PostError::new(message, refusal)),
-        }
-    }
-
-    /// Opens a channel for a message that asks for one; the driver does the rest.
-    fn open(
-        &self,
-        mut message: Message,
-        end: impl FnOnce(Message) -> End,
-    ) -> Result<Header, PostError> {
-        if self.is_retired() {
-            return Err(PostError::new(message, Refusal::ShutdownStarted));
-        }
-        let Some(number) = self.engine.channels.allocate() else {
-            let refusal = Refusal::TooManyChannels(self.engine.options.channels_max);
-            return Err(PostError::new(message, refusal));
-        };
-        let token = self.new_token(number);
-        let mut members = lock(&self.members);
-        if self.is_retired() {
-            drop(members);
-            self.engine.channels.release(number);
-            return Err(PostError::new(message, Refusal::ShutdownStarted));
-        }
-        // Whoever retires the group from now on finds it.
-        members.insert(token);
-        message.address_to(number, id_for(&message));
-        let header = message.binary_header();
-        let channel = Channel {
-            group: self.id,
-            token,
-            end: end(message),
-        };
-        self.engine.channels.open(number, channel);
-        drop(members);
-        self.look_at(token);
-        Ok(header)
-    }
-
-    fn send(&self, message: Message) -> Result<Header, PostError> {
-        let mut channel = match self.channel(message.channel()) {
-            Ok(channel) => channel,
-            Err(refusal) => return Err(PostError::new(message, refusal)),
-        };
-        let token = channel.token;
-        let End::Peer(peer) = &mut channel.end else {
-            drop(channel);
-            return self.send_to_listener(message);
-        };
-        if matches!(peer.socket, Socket::Closed) {
-            return Err(PostError::new(message, self.closed(token)));
-        }
-        let now = self.engine.clock.now();
-        let queued = peer.connection.queue().bytes();
-        let engine_max = queued.saturating_add(self.engine.budget.room());
-        let channel_max = self.engine.options.channel_queue_bytes_max;
-        let posted =
-            peer.connection
-                .post(message, channel_max.min(engine_max), now, next_message_id);
-        let header = match posted {
-            Ok(header) => header,
-            // The group says bye by itself, since the channel was looked up.
-            Err(error) if self.is_retired() => {
-                return Err(PostError::new(
-                    error.into_message(),
-                    Refusal::ShutdownStarted,
-                ));
-            }
-            Err(error) => {
-                if matches!(error.refusal(), Refusal::QueueFull { .. }) {
-                    self.engine.counters.count(Counter::QueueFull);
-                    let bytes = error.message().frame_len();
-                    // A note for less may stand in the budget's line: it only calls too early.
-                    peer.room = Room::Wanted(bytes);
-                    drop(channel);
-                    if engine_max < channel_max {
-                        self.look_at(token);
-                    }
-                }
-                return Err(error);
-            }
-        };
-        let look = self.looks.load(Ordering::Relaxed);
-        let gathers = peer.gathers(look, now);
-        if gathers {
-            peer.note_queued();
-        } else {
-            peer.flush(&self.registry, token, now);
-            peer.written = Some((look, now));
-        }
-        let first_gathered = gathers && !mem::replace(&mut peer.is_gathered, gathers);
-        // A bye has a timer; a socket that broke is the driver's to close.
-        let needs_driver = peer.is_broken()
-            || peer
-                .connection
-                .poll_timeout()
-                .is_some_and(|_| is_bye(&header));
-        drop(channel);
-        if first_gathered {
-            self.gather(token, now);
-        }
-        if needs_driver {
-            self.look_at(token);
-        }
-        Ok(header)
-    }
-
-    pub(crate) fn call_when_room(&self, channel: Token, bytes: usize) {
-        if let Some(group) = self.engine.group(self.id) {
-            self.engine.budget.call_when_room(&group, channel, bytes);
-        }
-    }
-
-    /// A listener takes nothing but an order to close.
-    fn send_to_listener(&self, message: Message) -> Result<Header, PostError> {
-        if message.op_code() == OpCode::ByeRequest {
-            return self.close(message);
-        }
-        let refusal = Refusal::NotAllowed {
-            op_code: message.op_code(),
-            channel: message.channel(),
-            why: "it is a listener: only ByeSignal and ByeRequest, which close it, make sense",
-        };
-        Err(PostError::new(message, refusal))
-    }
-
-    /// Closes a channel at once; the driver tells the application.
-    fn close(&self, mut message: Message) -> Result<Header, PostError> {
-        let mut channel = match self.channel(message.channel()) {
-            Ok(channel) => channel,
-            Err(refusal) => return Err(PostError::new(message, refusal)),
-        };
-        let token = channel.token;
-        let was_closed = match &mut channel.end {
-            End::Peer(peer) if !peer.connection.is_known() => {
-                let refusal = Refusal::InvalidChannelNumber(number_of(token));
-                return Err(PostError::new(message, refusal));
-            }
-            End::Peer(peer) => {
-                let before = mem::replace(&mut peer.socket, Socket::Closed);
-                matches!(before, Socket::Closed)
-            }
-            End::Listener(listener) => {
-                let before = mem::replace(&mut listener.socket, ListenerSocket::Closed);
-                matches!(before, ListenerSocket::Closed)
-            }
-        };
-        drop(channel);
-        if was_closed {
-            return Err(PostError::new(message, self.closed(token)));
-        }
-        message.address_to(number_of(token), id_for(&message));
-        self.look_at(token);
-        Ok(message.binary_header())
-    }
-
-    /// Why a channel without a socket takes nothing: the application closed it a moment ago.
-    fn closed(&self, token: Token) -> Refusal {
-        if self.is_retired() {
-            Refusal::ShutdownStarted
-        } else {
-            Refusal::ChannelClosing(number_of(token))
-        }
-    }
-}
-
 /// The number of the channel that has this token.
 pub(crate) fn number_of(token: Token) -> ChannelNumber {
     ChannelNumber::new(u16::try_from(token.0 & usize::from(u16::MAX)).unwrap_or_default())
 }
 
-fn id_for(message: &Message) -> MessageId {
-    match message.id() {
-        MessageId::UNASSIGNED => next_message_id(),
-        chosen => chosen,
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_bye(header: &Header) -> bool {
-    matches!(header.op_code, OpCode::ByeRequest | OpCode::ByeResponse)
 }

@@ -60,6 +60,7 @@ mod metrics;
 mod net;
 mod options;
 mod pool;
+mod posting;
 mod reactor;
 #[cfg(feature = "testing")]
 pub mod testing;

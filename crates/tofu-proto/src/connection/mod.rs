@@ -177,7 +177,8 @@ impl Connection {
 
     /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
     /// bye is always queued: there is at most one of each kind. Returns the header as it travels;
-    /// a message without an id gets the one that `next_id` gives.
+    /// a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
+    /// conversation on.
     ///
     /// # Errors
     /// The message does not fit the conversation ([`Refusal::NotAllowed`],
@@ -187,7 +188,7 @@ impl Connection {
         &mut self,
         mut message: Message,
         queue_max: usize,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
         next_id: impl FnOnce() -> MessageId,
     ) -> Result<Header, PostError> {
         let op_code = message.op_code();
@@ -219,7 +220,9 @@ impl Connection {
         let header = message.binary_header();
         self.hello_answered |= op_code == OpCode::HelloResponse;
         self.queue.push(message);
-        self.enter(next, now);
+        if next != self.state {
+            self.enter(next, now());
+        }
         Ok(header)
     }
 

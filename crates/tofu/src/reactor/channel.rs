@@ -8,13 +8,15 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     net::SocketAddr,
-    time::Duration,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
 use tofu_proto::{Address, Connection, Instant, Message, MessageId, Status};
 
-use super::timers::Noted;
+use super::{
+    gathering::{GATHERED_MAX, Gathering},
+    timers::Noted,
+};
 use crate::{
     budget::Charge,
     channels::GroupId,
@@ -22,10 +24,6 @@ use crate::{
     net::{self, Stream},
 };
 
-/// Bytes that are gathered before they are written.
-const GATHERED_MAX: usize = 64 * 1024;
-/// Messages that are posted this close to each other leave together.
-const PAUSE: Duration = Duration::from_micros(20);
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
 
@@ -76,10 +74,9 @@ pub(crate) struct Peer {
     pub(crate) room: Room,
     pub(crate) charge: Charge,
     pub(crate) noted: Noted,
-    /// The driver's look and the time at which a poster last wrote.
-    pub(crate) written: Option<(u64, Instant)>,
-    /// Whether the driver has been told that frames are gathered here.
-    pub(crate) is_gathered: bool,
+    pub(crate) gathering: Gathering,
+    /// Whether the driver has been told that frames wait here for its look.
+    pub(crate) is_noted: bool,
 }
 
 /// Whether a post was refused for want of room, so that the application is to hear when there is some.
@@ -128,12 +125,21 @@ pub(crate) struct OpenSocket {
 pub(crate) enum Writing {
     /// Anything.
     Ready,
+    /// Nothing when a poster last tried, with so many bytes left; the poller was not asked to tell.
+    Full { queued: usize },
     /// Nothing until the poller says so.
     Blocked,
     /// Nothing more: we ended our direction.
     Ended,
     /// Nothing ever again. What the peer sent before may still be read.
     Broken(Reason),
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Driver,
+    Poster,
 }
 
 impl Listener {
@@ -167,23 +173,33 @@ impl Peer {
             room: Room::Unasked,
             charge,
             noted: Noted::default(),
-            written: None,
-            is_gathered: false,
+            gathering: Gathering::new(),
+            is_noted: false,
         }
     }
 
-    /// Whether what is queued should wait for what is posted next, and leave with it. The first
-    /// message after a driver's look, or after a pause, leaves at once: an answer is not kept waiting
-    /// for another one. Those that follow on its heels gather.
-    pub(crate) fn gathers(&self, look: u64, now: Instant) -> bool {
-        let Socket::Open(open) = &self.socket else {
-            return false;
-        };
-        open.writing == Writing::Ready
-            && self.connection.queue().bytes() < GATHERED_MAX
-            && self
-                .written
-                .is_some_and(|(then, at)| then == look && now.since(at) < PAUSE)
+    /// Whether the socket takes bytes, as far as anyone knows.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        matches!(&self.socket, Socket::Open(open) if open.writing == Writing::Ready)
+    }
+
+    /// Whether the socket took no more, and nobody has asked the poller yet to say when it does.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(&self.socket, Socket::Open(open) if matches!(open.writing, Writing::Full { .. }))
+    }
+
+    /// Whether so much is queued that it should not wait for more.
+    pub(crate) fn has_gathered_enough(&self) -> bool {
+        let queued = self.connection.queue().bytes();
+        match &self.socket {
+            Socket::Open(open) => match open.writing {
+                Writing::Ready => queued >= GATHERED_MAX,
+                // Perhaps there is room again; but each try costs.
+                Writing::Full { queued: then } => queued >= then + GATHERED_MAX,
+                Writing::Blocked | Writing::Ended | Writing::Broken(_) => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether the socket broke while it was written to, so that the channel ends once it is read dry.
@@ -196,12 +212,15 @@ impl Peer {
         self.charge.set(self.connection.queue().bytes());
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    pub(crate) fn flush(&mut self, registry: &Registry, token: Token, now: Instant) {
+    /// Writes what is queued, as far as the socket takes it. Only a driver asks the poller to say when it
+    /// takes more: a poster is likely to be back before that, and leaves it to the driver's next look.
+    pub(crate) fn flush(&mut self, registry: &Registry, token: Token, now: Instant, by: By) {
         let Socket::Open(open) = &mut self.socket else {
             return self.note_queued();
         };
-        while open.writing == Writing::Ready && !self.connection.queue().is_empty() {
+        while matches!(open.writing, Writing::Ready | Writing::Full { .. })
+            && !self.connection.queue().is_empty()
+        {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut count = 0;
             for (slot, slice) in slices.iter_mut().zip(self.connection.queue().slices()) {
@@ -209,11 +228,21 @@ impl Peer {
                 count += 1;
             }
             match open.stream.write(&slices[..count]) {
-                Ok(written) => self.connection.handle_sent(written, now),
+                Ok(written) => {
+                    self.connection.handle_sent(written, now);
+                    open.writing = Writing::Ready;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.connection.handle_blocked();
-                    open.wait_for(registry, token, Writing::Blocked);
+                    match by {
+                        By::Driver => open.wait_for(registry, token, Writing::Blocked),
+                        By::Poster => {
+                            let queued = self.connection.queue().bytes();
+                            open.writing = Writing::Full { queued };
+                            break;
+                        }
+                    }
                 }
                 Err(error) => {
                     let reason = Reason::with_error(Status::PEER_DISCONNECTED, &error);
@@ -231,7 +260,7 @@ impl Peer {
             && open.writing == Writing::Blocked
         {
             open.writing = Writing::Ready;
-            self.flush(registry, token, now);
+            self.flush(registry, token, now, By::Driver);
             if let Socket::Open(open) = &mut self.socket
                 && open.writing == Writing::Ready
             {
@@ -265,7 +294,10 @@ impl OpenSocket {
 
     /// Ends our direction of the stream, once.
     pub(crate) fn end_writing(&mut self) {
-        if matches!(self.writing, Writing::Ready | Writing::Blocked) {
+        if matches!(
+            self.writing,
+            Writing::Ready | Writing::Full { .. } | Writing::Blocked
+        ) {
             // A stream that is broken already is told by the next read.
             let _ = self.stream.shutdown_write();
             self.writing = Writing::Ended;

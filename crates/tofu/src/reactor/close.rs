@@ -8,7 +8,7 @@ use tofu_proto::{Instant, Message, OpCode, State, Status};
 
 use super::{
     GROUP, Reactor,
-    channel::{End, Listener, ListenerSocket, Peer, Room, Socket},
+    channel::{By, End, Listener, ListenerSocket, Peer, Room, Socket},
 };
 use crate::{
     channels::ChannelGuard,
@@ -44,7 +44,7 @@ impl Reactor {
         token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        peer.flush(&group.registry, token, self.now);
+        peer.flush(&group.registry, token, self.now, By::Driver);
         if peer.is_broken() && !peer.connection.is_held() {
             // No readiness may ever tell.
             self.come_back(token);
@@ -228,7 +228,7 @@ impl Reactor {
         // A bye always fits; and if it does not belong here, it was said already.
         let _ = peer
             .connection
-            .post(bye, usize::MAX, self.now, next_message_id);
+            .post(bye, usize::MAX, || self.now, next_message_id);
     }
 
     /// The time that a retiring group has is over.

@@ -13,6 +13,7 @@ mod accept;
 mod busy_poll;
 pub(crate) mod channel;
 pub(crate) mod close;
+pub(crate) mod gathering;
 mod open;
 mod receive;
 pub(crate) mod seat;
@@ -171,6 +172,8 @@ impl Reactor {
     /// The keeper's turns: sees to everything that is ready, without waiting. `true` says that there
     /// is more to do at once.
     pub(crate) fn keep(driver: &mut Driver<'_, Self>, group: &Arc<Group>) -> io::Result<bool> {
+        // The application was not back in time: what it posts need not wait for that any more.
+        group.set_has_unread(false);
         for _ in 0..KEEPER_TURNS_MAX {
             Self::look_around(driver, group);
             driver.wait(Some(Duration::ZERO))?;
@@ -252,7 +255,7 @@ impl Reactor {
     fn flush_gathered(&mut self, group: &Arc<Group>, token: Token) {
         if let Some(mut channel) = group.channel_at(token) {
             if let End::Peer(peer) = &mut channel.end {
-                peer.is_gathered = false;
+                peer.is_noted = false;
             }
             self.look(group, channel);
         }

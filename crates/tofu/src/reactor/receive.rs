@@ -163,7 +163,9 @@ impl Reactor {
                 // Nothing can come any more: the socket broke while it wrote, and is read dry.
                 Socket::Open(open) => match open.writing {
                     Writing::Broken(reason) => Err(reason),
-                    Writing::Ready | Writing::Blocked | Writing::Ended => Ok(()),
+                    Writing::Ready | Writing::Full { .. } | Writing::Blocked | Writing::Ended => {
+                        Ok(())
+                    }
                 },
                 _ => Ok(()),
             },
