@@ -30,16 +30,19 @@ impl ChannelNumber {
     pub const MAX: Self = Self(u16::MAX - 1);
 
     /// The channel with this number.
+    #[inline]
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
     /// The plain number.
+    #[inline]
     pub const fn get(self) -> u16 {
         self.0
     }
 
     /// Whether this is the number of a channel (1 to 65,534).
+    #[inline]
     pub const fn is_assigned(self) -> bool {
         self.0 >= Self::MIN.0 && self.0 <= Self::MAX.0
     }

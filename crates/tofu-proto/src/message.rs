@@ -85,6 +85,7 @@ impl core::error::Error for NoReply {}
 /// Making messages.
 impl Message {
     /// An empty message with this op code.
+    #[inline]
     pub const fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
         Self {
             op_code,
@@ -120,11 +121,13 @@ impl Message {
     }
 
     /// Asks the peer something.
+    #[inline]
     pub const fn request(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Request, channel)
     }
 
     /// Tells the peer something.
+    #[inline]
     pub const fn signal(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Signal, channel)
     }
@@ -159,6 +162,7 @@ impl Message {
 
     /// With this op code, for a message whose memory came from a pool.
     #[must_use]
+    #[inline]
     pub fn with_op_code(mut self, op_code: OpCode) -> Self {
         self.op_code = op_code;
         self
@@ -166,6 +170,7 @@ impl Message {
 
     /// To this channel.
     #[must_use]
+    #[inline]
     pub fn with_channel(mut self, channel: ChannelNumber) -> Self {
         self.channel = channel;
         self
@@ -173,6 +178,7 @@ impl Message {
 
     /// With this message id. Without one, the engine assigns the next of its sequence.
     #[must_use]
+    #[inline]
     pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
         self.id = id.into();
         self
@@ -180,6 +186,7 @@ impl Message {
 
     /// With or without the `more` flag: whether other messages of the same logical unit follow.
     #[must_use]
+    #[inline]
     pub fn with_more(mut self, more: bool) -> Self {
         self.more = more;
         self
@@ -200,6 +207,7 @@ impl Message {
 
     /// With this body, in place of the one it had.
     #[must_use]
+    #[inline]
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.payload.truncate(self.text_headers_len);
         self.extend_body(body);
@@ -226,6 +234,7 @@ impl Message {
     }
 
     /// Adds bytes to the end of the body.
+    #[inline]
     pub fn extend_body(&mut self, bytes: impl AsRef<[u8]>) {
         self.payload.extend_from_slice(bytes.as_ref());
     }
@@ -234,16 +243,19 @@ impl Message {
 /// Reading messages.
 impl Message {
     /// What it means.
+    #[inline]
     pub const fn op_code(&self) -> OpCode {
         self.op_code
     }
 
     /// Its channel, local to the engine of the application that reads this.
+    #[inline]
     pub const fn channel(&self) -> ChannelNumber {
         self.channel
     }
 
     /// Its correlation id.
+    #[inline]
     pub const fn id(&self) -> MessageId {
         self.id
     }
@@ -269,16 +281,19 @@ impl Message {
     }
 
     /// All its text headers.
+    #[inline]
     pub fn text_headers(&self) -> TextHeaders<'_> {
         TextHeaders::new(&self.payload[..self.text_headers_len])
     }
 
     /// Its body.
+    #[inline]
     pub fn body(&self) -> &[u8] {
         &self.payload[self.text_headers_len..]
     }
 
     /// Its binary header.
+    #[inline]
     pub fn binary_header(&self) -> Header {
         Header {
             channel: self.channel,
@@ -297,6 +312,7 @@ impl Message {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
+    #[inline]
     pub fn check(&self) -> Result<Order, Refusal> {
         let op_code = self.op_code;
         if op_code == OpCode::WelcomeResponse {
@@ -356,12 +372,24 @@ impl Message {
 /// For engines.
 impl Message {
     /// An empty message whose memory goes to `home` when it is dropped.
+    #[inline]
     pub fn from_home(mut memory: Vec<u8>, home: Arc<dyn Home>) -> Self {
         memory.clear();
         let mut message = Self::new(OpCode::Request, ChannelNumber::UNASSIGNED);
         message.payload = memory;
         message.home = Some(home);
         message
+    }
+
+    /// Where its memory goes when it is dropped.
+    pub fn home(&self) -> Option<&dyn Home> {
+        self.home.as_deref()
+    }
+
+    /// Its memory, for one who answers for its home: that is not told.
+    pub fn into_memory(mut self) -> Vec<u8> {
+        self.home = None;
+        mem::take(&mut self.payload)
     }
 
     /// Takes the message out of its pool's care: it no longer counts there, and keeps its memory.
@@ -373,6 +401,7 @@ impl Message {
 
     /// Becomes what `frame` says, on the local channel `channel`. The status on the wire means
     /// nothing and is read as 0 (PROTOCOL.md section 1).
+    #[inline]
     pub fn fill(&mut self, channel: ChannelNumber, frame: &Frame<'_>) {
         self.op_code = frame.header.op_code;
         self.origin = frame.header.origin;
@@ -387,6 +416,7 @@ impl Message {
     }
 
     /// Clears what an application may not say, and assigns its numbers, before it is sent.
+    #[inline]
     pub fn address_to(&mut self, channel: ChannelNumber, id: MessageId) {
         self.origin = Origin::Application;
         self.status = Status::SUCCESS;
@@ -405,11 +435,13 @@ impl Message {
     }
 
     /// Text headers and body, as they travel behind the binary header.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
     /// Bytes of its frame on the wire.
+    #[inline]
     pub fn frame_len(&self) -> usize {
         Header::LEN + self.payload.len()
     }

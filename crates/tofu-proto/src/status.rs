@@ -34,11 +34,13 @@ impl Status {
     const FIRST_LOCAL: u8 = 64;
 
     /// The status with this number, known or not.
+    #[inline]
     pub const fn from_code(code: u8) -> Self {
         Self(code)
     }
 
     /// The plain number.
+    #[inline]
     pub const fn code(self) -> u8 {
         self.0
     }

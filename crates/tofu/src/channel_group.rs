@@ -142,6 +142,51 @@ impl ChannelGroup {
         self.recv_timeout(Duration::ZERO)
     }
 
+    /// Waits for events, puts those that are at hand into `events` in their order, at most `max` of them,
+    /// and returns how many there are: at least one, unless `max` is 0.
+    ///
+    /// What `events` held before is dropped, all at once. So a loop that calls this with the same vector
+    /// again and again receives at the least cost: messages are received into those that it has read.
+    ///
+    /// # Errors
+    /// The engine is shutting down; `events` is empty then.
+    ///
+    /// ```
+    /// use tofu::{Engine, Event, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let mut group = engine.group()?;
+    /// for _ in 0..3 {
+    ///     group.notify(None);
+    /// }
+    /// let (mut events, mut seen) = (Vec::new(), 0);
+    /// while seen < 3 {
+    ///     seen += group.recv_many(&mut events, 100)?;
+    ///     assert!(matches!(events[..], [Event::Notified(None), ..]));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv_many(&mut self, events: &mut Vec<Event>, max: usize) -> Result<usize, RecvError> {
+        if max == 0 {
+            events.clear();
+            return Ok(0);
+        }
+        if !self.fetched.is_empty() {
+            self.group.shelf.drop_all(messages_of(events));
+        }
+        while self.fetched.is_empty() {
+            self.fetch(None, events)?;
+        }
+        events.clear();
+        while events.len() < max
+            && let Some(event) = self.fetched.pop()
+        {
+            events.push(event);
+        }
+        self.say_unread(events.len() > 1 || !self.fetched.is_empty());
+        Ok(events.len())
+    }
+
     /// Waits for the next event as a task, on any runtime.
     ///
     /// The engine's thread drives the group meanwhile and wakes the task, so a thread that can afford
@@ -175,46 +220,62 @@ impl ChannelGroup {
             mem::swap(driver.inbox(), &mut self.fetched);
             Poll::Ready(Ok(()))
         };
-        group.leave(driver);
+        group.leave(driver, self.fetched.len());
         if outcome.is_pending() && !mem::replace(&mut self.keeper_drives, true) {
             group.engine.keeper.call(group.id);
         }
         outcome.map(|fetched| fetched.and_then(|()| self.next_fetched().ok_or(RecvError)))
     }
 
-    /// The next event at hand. Posters are told whether it is the last one: then there is no reason for
-    /// what they post to wait until the application is back for more.
+    /// The next event at hand.
     #[inline]
     fn next_fetched(&mut self) -> Option<Event> {
         let event = self.fetched.pop()?;
-        let has_unread = !self.fetched.is_empty();
-        if has_unread != mem::replace(&mut self.has_unread, has_unread) {
-            self.group.set_has_unread(has_unread);
-        }
+        self.say_unread(!self.fetched.is_empty());
         Some(event)
     }
 
-    fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
-        if let Some(event) = self.next_fetched() {
-            return Ok(Some(event));
+    /// Tells those who post whether the application has more events to see to. If it has none, there is no
+    /// reason for what they post to wait until it is back.
+    #[inline]
+    fn say_unread(&mut self, has_unread: bool) {
+        if has_unread != mem::replace(&mut self.has_unread, has_unread) {
+            self.group.set_has_unread(has_unread);
         }
+    }
+
+    fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
+        if self.fetched.is_empty() {
+            self.fetch(deadline, &mut Vec::new())?;
+        }
+        Ok(self.next_fetched())
+    }
+
+    /// Drives until there are events, and fetches them: none if the deadline comes first. The messages of
+    /// `read` are received into again.
+    fn fetch(&mut self, deadline: Option<Instant>, read: &mut Vec<Event>) -> Result<(), RecvError> {
+        self.say_unread(false);
         if self.group.is_retired() {
             // The seat is the keeper's now, however often the application asks.
+            read.clear();
             return Err(RecvError);
         }
         self.keeper_drives = false;
-        let mut driver = self.group.sit_down();
+        let group = &self.group;
+        let mut driver = group.sit_down();
+        for message in messages_of(read) {
+            driver.stock().reuse(message);
+        }
         let outcome = loop {
-            if self.group.is_retired() {
+            if group.is_retired() {
                 break Err(RecvError);
             }
             let patience = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             // A poller that fails is none of the application's doing, and nothing comes any more.
-            let group = &self.group;
             if Reactor::turn(&mut driver, group, patience, |_| group.is_retired()).is_err() {
                 break Err(RecvError);
             }
-            if !driver.inbox().is_empty() && !self.group.is_retired() {
+            if !driver.inbox().is_empty() && !group.is_retired() {
                 mem::swap(driver.inbox(), &mut self.fetched);
                 break Ok(());
             }
@@ -222,8 +283,9 @@ impl ChannelGroup {
                 break Ok(());
             }
         };
-        self.group.leave(driver);
-        outcome.map(|()| self.next_fetched())
+        driver.stock().put_back();
+        group.leave(driver, self.fetched.len());
+        outcome
     }
 
     /// Closes gracefully: says bye on every channel, answers every bye, and waits at most `timeout`
@@ -256,7 +318,7 @@ impl ChannelGroup {
             report.add(driver.inbox());
         }
         report.add(driver.inbox());
-        self.group.leave(driver);
+        self.group.leave(driver, 0);
         report
     }
 
@@ -265,6 +327,14 @@ impl ChannelGroup {
         let now = self.group.engine.clock.now();
         self.group.retire(Mode::Draining(now));
     }
+}
+
+/// Takes the messages out of events that the application is done with.
+fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
+    events.drain(..).filter_map(|event| match event {
+        Event::Message(message) => Some(message),
+        _ => None,
+    })
 }
 
 impl Drop for ChannelGroup {

@@ -48,12 +48,12 @@ struct Book {
 /// each has a cache line to itself.
 #[derive(Default)]
 #[repr(align(64))]
-struct Place(Mutex<Option<Box<Channel>>>);
+struct Place(Mutex<Option<Channel>>);
 
 /// An open channel, locked.
 #[derive(Debug)]
 pub(crate) struct ChannelGuard<'a> {
-    place: MutexGuard<'a, Option<Box<Channel>>>,
+    place: MutexGuard<'a, Option<Channel>>,
 }
 
 const OCCUPIED: &str = "a guard is made of a place that is occupied";
@@ -96,7 +96,7 @@ impl Channels {
         let (page, place) = position(number);
         let page =
             self.pages[page].get_or_init(|| (0..PAGE_LEN).map(|_| Place::default()).collect());
-        *page[place].lock() = Some(Box::new(channel));
+        *page[place].lock() = Some(channel);
     }
 
     /// The channel with this number, if it is open.
@@ -135,14 +135,14 @@ impl fmt::Debug for Channels {
 
 impl Place {
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Option<Box<Channel>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Channel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ChannelGuard<'_> {
     /// Takes the channel out of the registry: nobody finds it any more.
-    pub(crate) fn close(mut self) -> Box<Channel> {
+    pub(crate) fn close(mut self) -> Channel {
         self.place.take().expect(OCCUPIED)
     }
 }
@@ -152,14 +152,14 @@ impl Deref for ChannelGuard<'_> {
 
     #[inline]
     fn deref(&self) -> &Channel {
-        self.place.as_deref().expect(OCCUPIED)
+        self.place.as_ref().expect(OCCUPIED)
     }
 }
 
 impl DerefMut for ChannelGuard<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Channel {
-        self.place.as_deref_mut().expect(OCCUPIED)
+        self.place.as_mut().expect(OCCUPIED)
     }
 }
 

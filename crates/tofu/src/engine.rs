@@ -22,7 +22,7 @@ use crate::{
     keeper::{self, Keeper},
     metrics::Counters,
     net::resolve::Resolver,
-    pool::Pool,
+    pool::{Pool, Shelf},
     reactor::close::Mode,
 };
 
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) clock: Clock,
     pub(crate) pool: Arc<Pool>,
+    /// Where the messages come from that applications ask for.
+    shelf: Arc<Shelf>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) channels: Channels,
     pub(crate) half_open: AtomicUsize,
@@ -89,11 +91,13 @@ impl Engine {
     /// An option that cannot be, or a system that gives no descriptor or thread.
     pub fn new(options: Options) -> Result<Self, StartError> {
         options.check()?;
-        let (keeper, poll) = Keeper::new()?;
+        let (keeper, poller) = Keeper::new()?;
+        let pool = Pool::new(options.pool_messages_initial, options.pool_messages_max);
         let shared = Arc::new(Shared {
             timeouts: Arc::new(options.timeouts),
             clock: Clock::default(),
-            pool: Pool::new(options.pool_messages_initial, options.pool_messages_max),
+            shelf: Shelf::new(&pool),
+            pool,
             budget: Budget::new(options.engine_queue_bytes_max),
             channels: Channels::new(options.channels_max),
             half_open: AtomicUsize::new(0),
@@ -104,7 +108,7 @@ impl Engine {
             group_finished: Condvar::new(),
             options,
         });
-        let keeper = keeper::start(Arc::clone(&shared), poll)?;
+        let keeper = keeper::start(Arc::clone(&shared), poller)?;
         Ok(Self {
             handle: Arc::new(Handle {
                 shared,
@@ -126,12 +130,12 @@ impl Engine {
     /// out. Complete it with [`with_op_code`](Message::with_op_code),
     /// [`with_channel`](Message::with_channel) and so on.
     pub fn message(&self) -> Message {
-        self.handle.shared.pool.message()
+        self.handle.shared.shelf.message()
     }
 
     /// An empty message from the pool, unless all of it is out.
     pub fn try_message(&self) -> Option<Message> {
-        self.handle.shared.pool.try_message()
+        self.handle.shared.shelf.try_message()
     }
 
     /// What the engine has counted, and its present levels.
@@ -168,7 +172,7 @@ impl Engine {
             // Where somebody drives, `close` is at it, and has a report of its own.
             if let Some(mut driver) = group.seat.try_take() {
                 report.add(driver.inbox());
-                group.leave(driver);
+                group.leave(driver, 0);
             }
         }
         report

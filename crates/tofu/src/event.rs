@@ -261,6 +261,11 @@ impl Inbox {
         self.entries.is_empty()
     }
 
+    /// Events at least: what a channel could not send is one entry.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }

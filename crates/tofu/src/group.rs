@@ -17,6 +17,8 @@ use tofu_proto::{ChannelNumber, Instant, Message, Refusal};
 use crate::{
     channels::{ChannelGuard, GroupId},
     engine::Shared,
+    keeper,
+    pool::{Shelf, Stock},
     reactor::{
         self, Attention, BusyPoll, Reactor,
         channel::{Channel, End, ListenerSocket},
@@ -27,6 +29,8 @@ use crate::{
 
 /// How long gathered frames wait for a driver at most.
 pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
+/// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them.
+const SPARE_MAX: usize = 16;
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
 
@@ -35,6 +39,8 @@ pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) engine: Arc<Shared>,
     pub(crate) registry: Registry,
+    /// Its part of the engine's pool.
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) seat: Seat<Reactor>,
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
     pub(crate) poller_descriptor: RawFd,
@@ -45,6 +51,8 @@ pub(crate) struct Group {
     attention: Mutex<Vec<Attention>>,
     /// Channels on which frames wait for others to leave with.
     gathered: Mutex<Vec<Token>>,
+    /// Memory for what is gathered, which belongs to no channel now.
+    spare: Mutex<Vec<Vec<u8>>>,
     /// How often a driver looked at what was left for it.
     looks: AtomicU64,
     /// The application has events at hand, and has not kept what it says waiting for long.
@@ -60,17 +68,21 @@ impl Group {
     pub(crate) fn new(id: GroupId, engine: Arc<Shared>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let busy_poll = BusyPoll::new(engine.options.busy_poll);
+        let shelf = Shelf::new(&engine.pool);
+        let stock = Stock::new(Arc::clone(&shelf));
         Ok(Self {
             id,
             engine,
             registry: poll.registry().try_clone()?,
+            shelf,
             poller_descriptor: poll.as_raw_fd(),
             waker: Waker::new(poll.registry(), reactor::WAKER)?,
-            seat: Seat::new(Reactor::new(poll, busy_poll)),
+            seat: Seat::new(Reactor::new(poll, busy_poll, stock)),
             retired: AtomicBool::new(false),
             members: Mutex::default(),
             attention: Mutex::default(),
             gathered: Mutex::default(),
+            spare: Mutex::default(),
             looks: AtomicU64::new(0),
             has_unread: AtomicBool::new(false),
             tokens: AtomicUsize::new(0),
@@ -124,6 +136,19 @@ impl Group {
         !lock(&self.gathered).is_empty()
     }
 
+    /// Memory for a channel that begins to gather.
+    pub(crate) fn spare_memory(&self) -> Vec<u8> {
+        lock(&self.spare).pop().unwrap_or_default()
+    }
+
+    /// Takes the memory of a channel that has nothing to send any more.
+    pub(crate) fn keep_spare(&self, memory: Vec<u8>) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE_MAX {
+            spare.push(memory);
+        }
+    }
+
     /// How often a driver looked at what was gathered.
     #[inline]
     pub(crate) fn looks(&self) -> u64 {
@@ -162,12 +187,14 @@ impl Group {
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
-    /// keeper looks anyway.
-    pub(crate) fn leave(&self, driver: Driver<'_, Reactor>) {
-        let due = if driver.is_busy(self) {
-            0
-        } else {
-            driver.next_deadline().map_or(u64::MAX, Instant::as_nanos)
+    /// keeper looks anyway. One who has a number of `events` to see to will be back, and what was left
+    /// unfinished for want of time can wait a little.
+    pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
+        let timer = driver.next_deadline().map_or(u64::MAX, Instant::as_nanos);
+        let due = match driver.is_busy(self) {
+            true if events > 1 => timer.min((driver.time() + keeper::BACK_MAX).as_nanos()),
+            true => 0,
+            false => timer,
         };
         let nudged = driver.leave();
         // Pairs with the fence in `keeper_rests_until`: either we see when the keeper will look, or

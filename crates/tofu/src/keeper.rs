@@ -36,7 +36,7 @@ const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 64;
 /// How long the keeper stands back at first, and at most.
 const BACK_MIN: Duration = Duration::from_millis(2);
-const BACK_MAX: Duration = Duration::from_millis(64);
+pub(crate) const BACK_MAX: Duration = Duration::from_millis(64);
 
 /// How other threads reach the keeper.
 #[derive(Debug)]

@@ -1,15 +1,20 @@
 //! The engine's pool of messages: the bound on what has been received and not yet dropped.
 //!
-//! What is pooled is memory and the right to hold a message. A message that is being received or is
-//! in the application's hands is *out*; one that waits in a send queue is not, and an idle
-//! connection has none. Receiving never goes beyond the maximum: a group that finds the pool empty
-//! stops reading and gets in line here; the first in line hears of the next message that comes back.
+//! What is pooled is memory and the right to hold a message, both as one thing: a piece of memory,
+//! perhaps an empty one, that lies here until it is taken. A message that is being received or is in the
+//! application's hands is *out*; one that waits in a send queue is not, and an idle connection has none.
+//! Receiving never goes beyond the maximum: a group that finds the pool empty stops reading and gets in
+//! line here; the first in line hears of the next message that comes back.
+//!
+//! Each group has a shelf of its own in the pool, and messages come back to the shelf from which they were
+//! taken. So in steady state groups touch nothing in common, nor do the threads that post with those
+//! that receive. Whoever finds its shelf empty takes from the reserve, and then from the other shelves.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -19,54 +24,58 @@ use crate::group::Group;
 
 /// Bytes of memory that each of the initial messages starts with.
 const INITIAL_CAPACITY: usize = 1024;
+/// Messages that a shelf takes from the reserve at once.
+const REFILL: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
     messages_max: usize,
-    out: AtomicUsize,
-    memory: Mutex<Vec<Vec<u8>>>,
+    reserve: Mutex<Reserve>,
+    shelves: Mutex<Vec<Weak<Shelf>>>,
     line: Mutex<VecDeque<Weak<Group>>>,
     /// Whether the line is not empty, so that a message that comes back need not lock it.
     someone_waits: AtomicBool,
 }
 
+/// What is on no shelf yet, or no more.
+#[derive(Debug)]
+struct Reserve {
+    memory: Vec<Vec<u8>>,
+    /// Messages that have no memory yet.
+    unmade: usize,
+}
+
+/// A group's own part of the pool. The memory of its messages comes back here.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pool: Arc<Pool>,
+    memory: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Messages that a driver has taken and not received into yet. They are out until they are put back.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    shelf: Arc<Shelf>,
+    memory: Vec<Vec<u8>>,
+    /// Messages that the application has read and given back whole.
+    read: Vec<Message>,
+}
+
 impl Pool {
     pub(crate) fn new(messages_initial: usize, messages_max: usize) -> Arc<Self> {
-        let memory = (0..messages_initial)
+        let memory: Vec<_> = (0..messages_initial)
             .map(|_| Vec::with_capacity(INITIAL_CAPACITY))
             .collect();
         Arc::new(Self {
             messages_max,
-            out: AtomicUsize::new(0),
-            memory: Mutex::new(memory),
+            reserve: Mutex::new(Reserve {
+                unmade: messages_max - memory.len(),
+                memory,
+            }),
+            shelves: Mutex::default(),
             line: Mutex::default(),
             someone_waits: AtomicBool::new(false),
         })
-    }
-
-    /// A message from the pool, or one of its own making once all are out.
-    pub(crate) fn message(self: &Arc<Self>) -> Message {
-        self.try_message()
-            .unwrap_or_else(|| Message::new(OpCode::Request, ChannelNumber::UNASSIGNED))
-    }
-
-    /// A message from the pool, unless all are out.
-    pub(crate) fn try_message(self: &Arc<Self>) -> Option<Message> {
-        self.out
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |out| {
-                (out < self.messages_max).then_some(out + 1)
-            })
-            .ok()?;
-        let memory = lock(&self.memory).pop().unwrap_or_default();
-        Some(Message::from_home(
-            memory,
-            Arc::clone(self) as Arc<dyn Home>,
-        ))
-    }
-
-    /// Whether all messages are out.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.out.load(Ordering::SeqCst) >= self.messages_max
     }
 
     /// Messages that one group receives in one turn: some less than there are, so that the group of an
@@ -77,7 +86,28 @@ impl Pool {
 
     /// Messages that are out.
     pub(crate) fn out(&self) -> usize {
-        self.out.load(Ordering::Relaxed)
+        let mut free = lock(&self.reserve).len();
+        for shelf in self.shelves() {
+            free += lock(&shelf.memory).len();
+        }
+        // Some may have moved from one place to another meanwhile.
+        self.messages_max.saturating_sub(free)
+    }
+
+    /// Whether all messages are out.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.reserve).len() == 0
+            && self
+                .shelves()
+                .iter()
+                .all(|shelf| lock(&shelf.memory).is_empty())
+    }
+
+    fn shelves(&self) -> Vec<Arc<Shelf>> {
+        lock(&self.shelves)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Puts `group` into the line of those that found the pool empty. It must look once more whether
@@ -101,6 +131,8 @@ impl Pool {
 
     /// Calls the first in line, if there is one and a message for it.
     pub(crate) fn call_next(&self) {
+        // Whoever got in line looked at all shelves after it said so: either it has seen what came back,
+        // or this sees it.
         if !self.someone_waits.load(Ordering::SeqCst) || self.is_empty() {
             return;
         }
@@ -119,20 +151,180 @@ impl Pool {
     }
 }
 
-impl Home for Pool {
-    fn take_back(&self, memory: Vec<u8>) {
-        if memory.capacity() > 0 {
-            let mut kept = lock(&self.memory);
-            if kept.len() < self.messages_max {
-                kept.push(memory);
-            }
-        }
-        self.out.fetch_sub(1, Ordering::SeqCst);
-        self.call_next();
+impl Reserve {
+    fn len(&self) -> usize {
+        self.memory.len() + self.unmade
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        self.memory.pop().or_else(|| {
+            self.unmade = self.unmade.checked_sub(1)?;
+            Some(Vec::new())
+        })
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+impl Shelf {
+    pub(crate) fn new(pool: &Arc<Pool>) -> Arc<Self> {
+        let shelf = Arc::new(Self {
+            pool: Arc::clone(pool),
+            memory: Mutex::default(),
+        });
+        let mut shelves = lock(&pool.shelves);
+        shelves.retain(|shelf| shelf.strong_count() > 0);
+        shelves.push(Arc::downgrade(&shelf));
+        drop(shelves);
+        shelf
+    }
+
+    /// A message from the pool, or one of its own making once all are out.
+    pub(crate) fn message(self: &Arc<Self>) -> Message {
+        self.try_message().unwrap_or_else(made)
+    }
+
+    /// A message from the pool, unless all are out.
+    pub(crate) fn try_message(self: &Arc<Self>) -> Option<Message> {
+        let memory = lock(&self.memory).pop();
+        let memory = memory.or_else(|| {
+            let mut found = Vec::new();
+            self.fetch(1, &mut found);
+            found.pop()
+        });
+        Some(self.message_in(memory?))
+    }
+
+    /// Drops messages, those of this shelf all at once.
+    pub(crate) fn drop_all(&self, messages: impl Iterator<Item = Message>) {
+        let ours = messages.filter(|message| self.is_home_of(message));
+        self.take_back_all(ours.map(Message::into_memory));
+    }
+
+    fn take_back_all(&self, memory: impl Iterator<Item = Vec<u8>>) {
+        lock(&self.memory).extend(memory);
+        self.pool.call_next();
+    }
+
+    fn is_home_of(&self, message: &Message) -> bool {
+        message
+            .home()
+            .is_some_and(|home| std::ptr::addr_eq(home, self))
+    }
+
+    fn message_in(self: &Arc<Self>, memory: Vec<u8>) -> Message {
+        Message::from_home(memory, Arc::clone(self) as Arc<dyn Home>)
+    }
+
+    /// Takes up to `count` messages from wherever there are any, and at least one if there is one.
+    fn take(&self, count: usize, into: &mut Vec<Vec<u8>>) {
+        let mut own = lock(&self.memory);
+        let left = own.len().saturating_sub(count);
+        into.extend(own.drain(left..));
+        drop(own);
+        if into.is_empty() {
+            self.fetch(count, into);
+        }
+    }
+
+    /// Takes from elsewhere than from this shelf.
+    #[cold]
+    fn fetch(&self, count: usize, into: &mut Vec<Vec<u8>>) {
+        let mut reserve = lock(&self.pool.reserve);
+        into.extend(std::iter::from_fn(|| reserve.pop()).take(count));
+        let spare: Vec<_> = std::iter::from_fn(|| reserve.pop()).take(REFILL).collect();
+        drop(reserve);
+        if !spare.is_empty() {
+            lock(&self.memory).extend(spare);
+        }
+        if !into.is_empty() {
+            return;
+        }
+        for shelf in self.pool.shelves() {
+            let mut theirs = lock(&shelf.memory);
+            // Not all: its group is likely to be back for more.
+            let half = theirs.len().div_ceil(2).min(count);
+            let left = theirs.len() - half;
+            into.extend(theirs.drain(left..));
+            if !into.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// Nobody receives from it any more, and its last message has come back.
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let memory = self
+            .memory
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        lock(&self.pool.reserve).memory.append(memory);
+        self.pool.call_next();
+    }
+}
+
+impl Home for Shelf {
+    fn take_back(&self, memory: Vec<u8>) {
+        lock(&self.memory).push(memory);
+        self.pool.call_next();
+    }
+}
+
+impl Stock {
+    pub(crate) fn new(shelf: Arc<Shelf>) -> Self {
+        Self {
+            shelf,
+            memory: Vec::new(),
+            read: Vec::new(),
+        }
+    }
+
+    /// The next message to receive into, if the pool has one. `burst` are as many as are likely to be
+    /// wanted.
+    #[inline]
+    pub(crate) fn message(&mut self, burst: usize) -> Option<Message> {
+        if let Some(message) = self.read.pop() {
+            return Some(message);
+        }
+        if self.memory.is_empty() {
+            self.shelf.take(burst, &mut self.memory);
+        }
+        let memory = self.memory.pop()?;
+        Some(self.shelf.message_in(memory))
+    }
+
+    /// Whether there is a message to receive into: one of the pool then waits here.
+    pub(crate) fn has_message(&mut self) -> bool {
+        if self.read.is_empty() && self.memory.is_empty() {
+            self.shelf.take(1, &mut self.memory);
+        }
+        !self.read.is_empty() || !self.memory.is_empty()
+    }
+
+    /// Keeps a message that the application is done with for the next one that comes.
+    pub(crate) fn reuse(&mut self, message: Message) {
+        if self.shelf.is_home_of(&message) {
+            self.read.push(message);
+        }
+    }
+
+    /// Puts back what was not used.
+    pub(crate) fn put_back(&mut self) {
+        if self.memory.is_empty() && self.read.is_empty() {
+            return;
+        }
+        let read = self.read.drain(..).map(Message::into_memory);
+        let unused = self.memory.drain(..).chain(read);
+        self.shelf.take_back_all(unused);
+    }
+}
+
+/// A message that is none of the pool's.
+pub(crate) fn made() -> Message {
+    Message::new(OpCode::Request, ChannelNumber::UNASSIGNED)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -143,27 +335,73 @@ mod tests {
     #[test]
     fn receiving_stops_at_the_maximum_and_an_application_does_not() {
         let pool = Pool::new(1, 2);
-        let first = pool.message();
-        let second = pool.try_message().expect("the second of two");
+        let shelf = Shelf::new(&pool);
+        let first = shelf.message();
+        let second = shelf.try_message().expect("the second of two");
         assert!(pool.is_empty());
-        assert!(pool.try_message().is_none());
-        let made = pool.message();
+        assert!(shelf.try_message().is_none());
+        let made = shelf.message();
         drop(made);
         assert!(pool.is_empty(), "a made message is not the pool's");
         drop(first);
-        assert!(pool.try_message().is_some());
+        assert!(shelf.try_message().is_some());
         drop(second);
         assert_eq!(pool.out(), 0);
     }
 
     #[test]
     fn memory_comes_back_with_the_message() {
-        let pool = Pool::new(0, 4);
-        let message = pool.message().with_body([0; 5000]);
+        let pool = Pool::new(0, 1);
+        let shelf = Shelf::new(&pool);
+        let message = shelf.message().with_body([0; 5000]);
         drop(message);
-        assert!(lock(&pool.memory)[0].capacity() >= 5000);
-        let again = pool.message();
-        assert!(lock(&pool.memory).is_empty());
+        assert!(lock(&shelf.memory)[0].capacity() >= 5000);
+        let again = shelf.message();
+        assert!(lock(&shelf.memory).is_empty());
         assert!(again.body().is_empty());
+    }
+
+    #[test]
+    fn no_message_is_hidden_on_the_shelf_of_another_group() {
+        let pool = Pool::new(0, 100);
+        let (one, other) = (Shelf::new(&pool), Shelf::new(&pool));
+        let theirs: Vec<_> = (0..100)
+            .map(|_| one.try_message().expect("one of 100"))
+            .collect();
+        assert!(other.try_message().is_none());
+        drop(theirs);
+        let ours: Vec<_> = std::iter::from_fn(|| other.try_message()).collect();
+        assert_eq!(ours.len(), 100);
+        assert!(pool.is_empty() && one.try_message().is_none());
+        drop(ours);
+        assert_eq!(pool.out(), 0);
+        drop((one, other));
+        assert_eq!(pool.out(), 0, "what was on a shelf is in the reserve again");
+    }
+
+    #[test]
+    fn what_a_driver_did_not_use_is_not_out() {
+        let pool = Pool::new(0, 10);
+        let mut stock = Stock::new(Shelf::new(&pool));
+        let message = stock.message(8).expect("one of ten");
+        assert!(pool.out() > 1);
+        stock.put_back();
+        assert_eq!(pool.out(), 1);
+        stock.reuse(message);
+        assert_eq!(pool.out(), 1, "it waits to be used again");
+        assert!(stock.has_message());
+        stock.put_back();
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn a_message_of_another_pool_is_not_reused() {
+        let pool = Pool::new(0, 10);
+        let other = Pool::new(0, 10);
+        let mut stock = Stock::new(Shelf::new(&pool));
+        stock.reuse(Shelf::new(&other).message());
+        stock.reuse(made());
+        assert!(stock.read.is_empty());
+        assert_eq!(other.out(), 0);
     }
 }

@@ -51,10 +51,10 @@ impl Group {
                 charge.set(message.frame_len());
                 let connection = Connection::client(message, timeouts, now);
                 let peer = Peer::new(connection, Socket::Unopened(address), charge);
-                End::Peer(peer)
+                End::Peer(Box::new(peer))
             }),
             Order::Listen(address) => self.open(message, |message| {
-                End::Listener(Listener::new(message, address))
+                End::Listener(Box::new(Listener::new(message, address)))
             }),
             Order::Close => self.close(message),
         }
@@ -191,17 +191,19 @@ impl Group {
         let End::Peer(peer) = &mut channel.end else {
             return;
         };
-        let look = self.looks();
-        let waits = !peer.has_gathered_enough()
-            && peer.takes_bytes()
-            && peer
-                .gathering
-                .waits(look, self.has_unread(), || self.engine.clock.now());
-        if !waits {
+        let leaves = peer.has_gathered_enough()
+            || (peer.takes_bytes()
+                && !peer
+                    .gathering
+                    .waits(self.looks(), self.has_unread(), || self.engine.clock.now()));
+        if leaves {
             self.flush(token, peer);
         }
-        let is_left = waits || peer.is_full();
+        let is_left = !peer.connection.queue().is_empty() && (peer.takes_bytes() || peer.is_full());
         let first_left = is_left && !mem::replace(&mut peer.is_noted, true);
+        if first_left {
+            *peer.connection.spare_memory() = self.spare_memory();
+        }
         // A bye has a timer; a socket that broke is the driver's to close.
         let needs_driver =
             peer.is_broken() || (says_bye && peer.connection.poll_timeout().is_some());

@@ -25,7 +25,7 @@
 mod queue;
 mod state;
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 pub use queue::{SendQueue, Unsent};
@@ -142,11 +142,13 @@ impl Connection {
     }
 
     /// What has been said so far.
+    #[inline]
     pub fn state(&self) -> State {
         self.state
     }
 
     /// Its local channel.
+    #[inline]
     pub fn channel(&self) -> ChannelNumber {
         self.channel
     }
@@ -227,6 +229,7 @@ impl Connection {
     }
 
     /// What is to be written.
+    #[inline]
     pub fn queue(&self) -> &SendQueue {
         &self.queue
     }
@@ -240,6 +243,12 @@ impl Connection {
     /// The stream takes no more for now, or never again: what is queued may wait for long.
     pub fn handle_blocked(&mut self) {
         self.queue.settle();
+    }
+
+    /// The memory in which the queue will put the next frames that leave together, for the driver to give
+    /// or to take: an idle connection should have none.
+    pub fn spare_memory(&mut self) -> &mut Vec<u8> {
+        self.queue.spare()
     }
 
     /// The client's socket is connected.
@@ -324,6 +333,7 @@ impl Connection {
     }
 
     /// Whether the driver does not read (see [`hold`](Self::hold)).
+    #[inline]
     pub fn is_held(&self) -> bool {
         self.arrival == Arrival::Held
     }
@@ -347,6 +357,7 @@ impl Connection {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens.
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.arrival {
             Arrival::Held if self.is_connected() => None,
@@ -373,6 +384,7 @@ impl Connection {
     }
 
     /// The status to close with, once everything has been said and closing is ours.
+    #[inline]
     pub fn poll_close(&self) -> Option<Status> {
         (self.state == State::Done).then_some(Status::CHANNEL_CLOSED)
     }
@@ -397,6 +409,7 @@ impl Connection {
         core::mem::take(&mut self.queue).into_unsent()
     }
 
+    #[inline]
     fn enter(&mut self, next: State, now: Instant) {
         if self.state == State::Greeting {
             self.deadline = None;
@@ -406,6 +419,7 @@ impl Connection {
     }
 
     /// Something moved: a bye that is under way has its time again.
+    #[inline]
     fn moved(&mut self, now: Instant) {
         if self.is_connected() && self.state.is_leaving() {
             self.deadline = Some(now + self.timeouts.bye);
@@ -414,11 +428,13 @@ impl Connection {
 }
 
 /// Whether our ByeRequest has left completely, if that matters: an answer cannot overtake its question.
+#[inline]
 fn has_asked(queue: &SendQueue, op_code: OpCode) -> bool {
     op_code != OpCode::ByeResponse || !queue.holds(OpCode::ByeRequest)
 }
 
 /// The rules for a frame that hold in every state (PROTOCOL.md section 1).
+#[inline]
 fn judge(header: &Header) -> Result<(), Violation> {
     let op_code = header.op_code;
     if !op_code.travels() {

@@ -25,6 +25,8 @@ pub struct SendQueue {
     rest: VecDeque<Chunk>,
     sent: usize,
     bytes: usize,
+    /// The memory of a chunk that has left, for the next one.
+    spare: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -49,16 +51,19 @@ impl Chunk {
 
 impl SendQueue {
     /// Bytes that have not left.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether everything has left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
     /// Queues a message that passed its check, behind all others.
+    #[inline]
     pub(super) fn push(&mut self, mut message: Message) {
         let frame_len = message.frame_len();
         self.bytes += frame_len;
@@ -74,6 +79,7 @@ impl SendQueue {
         self.push_chunk(Chunk::Whole { head, message });
     }
 
+    #[inline]
     fn push_copy(&mut self, message: &Message) {
         let head = message.binary_header().to_bytes();
         let last = self.rest.back_mut().or(self.first.as_mut());
@@ -84,7 +90,10 @@ impl SendQueue {
             bytes.extend_from_slice(message.payload());
             return;
         }
-        let mut bytes = Vec::with_capacity(COPIED_MAX);
+        let mut bytes = mem::take(&mut self.spare);
+        if bytes.capacity() == 0 {
+            bytes.reserve(COPIED_MAX);
+        }
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(message.payload());
         self.push_chunk(Chunk::Frames(bytes));
@@ -124,8 +133,19 @@ impl SendQueue {
             && first.len() <= self.sent
         {
             self.sent -= first.len();
-            self.first = self.rest.pop_front();
+            let next = self.rest.pop_front();
+            if let Some(Chunk::Frames(mut bytes)) = mem::replace(&mut self.first, next)
+                && bytes.capacity() > self.spare.capacity()
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
         }
+    }
+
+    /// The memory that waits for the next chunk.
+    pub(super) fn spare(&mut self) -> &mut Vec<u8> {
+        &mut self.spare
     }
 
     /// Tells the pool that what is queued may wait for long.

@@ -79,6 +79,7 @@ impl State {
 
     /// The state after a frame with this op code came in. `asked` says whether our ByeRequest has
     /// left completely, `hello_answered` whether a HelloResponse was there before.
+    #[inline]
     pub(super) fn receive(
         self,
         side: Side,
@@ -112,6 +113,7 @@ impl State {
     }
 
     /// The state after the application posted a message with this op code.
+    #[inline]
     pub(super) fn post(
         self,
         side: Side,
@@ -148,6 +150,7 @@ impl State {
     }
 
     /// Whether a side has said bye and waits, so that the bye timeout runs.
+    #[inline]
     pub(super) const fn is_leaving(self) -> bool {
         !matches!(self, Self::Greeting | Self::Open | Self::ByeReceived)
     }

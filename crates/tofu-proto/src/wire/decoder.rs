@@ -27,6 +27,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// An op code that is not assigned, as soon as its header is there.
+    #[inline]
     pub fn first(bytes: &'a [u8]) -> Result<Option<Self>, UnassignedOpCode> {
         let Some((head, rest)) = bytes.split_first_chunk::<{ Header::LEN }>() else {
             return Ok(None);
@@ -44,6 +45,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Bytes of the frame on the wire.
+    #[inline]
     pub fn len(&self) -> usize {
         self.header.frame_len()
     }
@@ -82,6 +84,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder at the start of a stream.
+    #[inline]
     pub const fn new() -> Self {
         Self {
             kept: Vec::new(),
@@ -95,6 +98,7 @@ impl Decoder {
     /// # Errors
     /// An op code that is not assigned. The stream is lost then: there is no way to find the next
     /// frame.
+    #[inline]
     pub fn peek<'a, 'input: 'a>(
         &'a mut self,
         input: &mut &'input [u8],
@@ -127,6 +131,7 @@ impl Decoder {
     }
 
     /// Takes the frame that [`peek`](Self::peek) showed, `len` bytes long, from the same `input`.
+    #[inline]
     pub fn consume(&mut self, input: &mut &[u8], len: usize) {
         if self.kept.is_empty() {
             *input = &input[len..];
@@ -146,6 +151,7 @@ impl Decoder {
     }
 
     /// Whether bytes of an unfinished (or not consumed) frame are kept.
+    #[inline]
     pub fn is_mid_frame(&self) -> bool {
         !self.kept.is_empty()
     }

@@ -79,6 +79,7 @@ impl Header {
     ///
     /// # Errors
     /// An op code of 10 to 15, which is not assigned.
+    #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Result<Self, UnassignedOpCode> {
         let [
             c0,
@@ -116,6 +117,7 @@ impl Header {
     }
 
     /// Writes the header. The internal bits are 0.
+    #[inline]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let [c0, c1] = self.channel.get().to_be_bytes();
         let [i0, i1, i2, i3, i4, i5, i6, i7] = self.id.get().to_be_bytes();
@@ -134,11 +136,13 @@ impl Header {
     }
 
     /// Bytes of text headers and body together.
+    #[inline]
     pub fn payload_len(&self) -> usize {
         usize::from(self.text_headers_len) + usize::from(self.body_len)
     }
 
     /// Bytes of the whole frame.
+    #[inline]
     pub fn frame_len(&self) -> usize {
         Self::LEN + self.payload_len()
     }

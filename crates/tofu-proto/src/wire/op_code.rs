@@ -68,6 +68,7 @@ impl OpCode {
     ];
 
     /// The op code with this number, if one is assigned.
+    #[inline]
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
@@ -94,6 +95,7 @@ impl OpCode {
     }
 
     /// The family it belongs to.
+    #[inline]
     pub const fn op_type(self) -> OpType {
         match self {
             Self::Request | Self::Response | Self::Signal => OpType::Regular,
@@ -104,6 +106,7 @@ impl OpCode {
     }
 
     /// The part it plays.
+    #[inline]
     pub const fn role(self) -> Role {
         match self {
             Self::Request | Self::HelloRequest | Self::ByeRequest | Self::WelcomeRequest => {
@@ -125,6 +128,7 @@ impl OpCode {
     /// assert_eq!(OpCode::Signal.echo(), Some(OpCode::Signal));
     /// assert_eq!(OpCode::Response.echo(), None);
     /// ```
+    #[inline]
     pub const fn echo(self) -> Option<Self> {
         match self {
             Self::Request => Some(Self::Response),

@@ -111,7 +111,7 @@ impl Reactor {
         if let Some(due) = peer.connection.poll_timeout() {
             self.timers.note(token, &mut peer.noted, due);
         }
-        group.add(token, End::Peer(peer));
+        group.add(token, End::Peer(Box::new(peer)));
     }
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Channel {
 /// What is at this end of the channel.
 #[derive(Debug)]
 pub(crate) enum End {
-    Listener(Listener),
-    Peer(Peer),
+    Listener(Box<Listener>),
+    Peer(Box<Peer>),
 }
 
 #[derive(Debug)]

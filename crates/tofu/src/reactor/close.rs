@@ -49,6 +49,12 @@ impl Reactor {
             // No readiness may ever tell.
             self.come_back(token);
         }
+        if peer.connection.queue().is_empty()
+            && !peer.is_noted
+            && peer.connection.spare_memory().capacity() > 0
+        {
+            group.keep_spare(std::mem::take(peer.connection.spare_memory()));
+        }
         let draining = !self.mode.is_listening();
         if let Socket::Open(open) = &mut peer.socket
             && peer.connection.queue().is_empty()
@@ -110,10 +116,10 @@ impl Reactor {
     /// Ends a channel: the last thing that anyone hears of it.
     pub(super) fn end(&mut self, group: &Group, channel: ChannelGuard<'_>, reason: Reason) {
         // Posters find it closed from now on. The driver's own lock on it is gone as well.
-        let channel = *channel.close();
+        let channel = channel.close();
         match channel.end {
-            End::Listener(listener) => self.end_listener(group, channel.token, listener, reason),
-            End::Peer(peer) => self.end_peer(group, channel.token, peer, reason),
+            End::Listener(listener) => self.end_listener(group, channel.token, *listener, reason),
+            End::Peer(peer) => self.end_peer(group, channel.token, *peer, reason),
         }
     }
 

@@ -42,6 +42,7 @@ use crate::{
     channels::ChannelGuard,
     event::{Event, Inbox},
     group::Group,
+    pool::Stock,
 };
 
 /// The token of the group's waker.
@@ -75,6 +76,8 @@ pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     scratch: Box<[u8]>,
+    /// Messages to receive into.
+    stock: Stock,
     inbox: Inbox,
     /// The task that waits for something to be in the inbox.
     task: Option<Waker>,
@@ -96,11 +99,12 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    pub(crate) fn new(poll: Poll, busy_poll: BusyPoll) -> Self {
+    pub(crate) fn new(poll: Poll, busy_poll: BusyPoll, stock: Stock) -> Self {
         Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            stock,
             inbox: Inbox::default(),
             task: None,
             timers: Timers::default(),
@@ -199,12 +203,22 @@ impl Reactor {
 
     /// Whether the driver has something to do at once.
     pub(crate) fn is_busy(&self, group: &Group) -> bool {
-        !self.unfinished.is_empty() || (!self.starved.is_empty() && self.has_message(group))
+        !self.unfinished.is_empty() || (!self.starved.is_empty() && self.may_receive(group))
+    }
+
+    /// When the driver last looked at the clock.
+    pub(crate) fn time(&self) -> Instant {
+        self.now
     }
 
     /// When the next timer is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
+    }
+
+    /// The messages to receive into.
+    pub(crate) fn stock(&mut self) -> &mut Stock {
+        &mut self.stock
     }
 
     /// What waits for the application.

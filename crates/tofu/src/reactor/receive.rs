@@ -18,10 +18,15 @@ use crate::{
     event::{Event, Reason},
     group::Group,
     metrics::Counter,
+    pool,
 };
 
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
+
+/// Messages that are taken from the pool at once while many come, one for so many bytes.
+const BURST_MAX: usize = 32;
+const BURST_FRAME_LEN: usize = 256;
 
 /// Bytes of messages that a leaving group takes in for its report.
 const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -95,7 +100,7 @@ impl Reactor {
     /// Feeds the channels that starved, in their order, as far as the pool goes.
     pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
         while let Some(&token) = self.starved.front() {
-            if !self.has_message(group) {
+            if !self.may_receive(group) {
                 return group.engine.pool.line_up(Arc::downgrade(group));
             }
             // It stays in line until it has read all it can: only then was the hunger over. But the
@@ -120,7 +125,9 @@ impl Reactor {
         };
         let kept = if peer.connection.is_held() {
             peer.connection.resume(self.now);
-            self.deliver(group, peer, &[])
+            let kept = self.deliver(group, peer, &[]);
+            self.stock.put_back();
+            kept
         } else {
             Read::Dry
         };
@@ -185,7 +192,9 @@ impl Reactor {
         let mut scratch = std::mem::take(&mut self.scratch);
         let read = (|| {
             for _ in 0..READS_MAX {
-                if self.mode.is_listening() && !self.has_message(group) {
+                // Else what was read would have to be kept.
+                if self.mode.is_listening() && !self.stock.has_message() && !self.may_exceed_pool()
+                {
                     return Read::Starved;
                 }
                 let Socket::Open(open) = &mut peer.socket else {
@@ -212,10 +221,14 @@ impl Reactor {
                 if count < scratch.len() && !ends {
                     return Read::Dry;
                 }
+                if self.received >= group.engine.pool.messages_per_turn() / 2 {
+                    break;
+                }
             }
             Read::Unfinished
         })();
         self.scratch = scratch;
+        self.stock.put_back();
         read
     }
 
@@ -225,16 +238,16 @@ impl Reactor {
             // Nobody will read it. The bytes are taken so that the peer's end of the stream is seen.
             return Read::Dry;
         }
+        let burst = (bytes.len() / BURST_FRAME_LEN).clamp(1, BURST_MAX);
         loop {
-            let pool = &group.engine.pool;
-            let is_enough = self.received >= pool.messages_per_turn();
+            let is_enough = self.received >= group.engine.pool.messages_per_turn();
             let may_exceed = self.may_exceed_pool();
+            let stock = &mut self.stock;
             let received = peer.connection.receive(&mut bytes, self.now, || {
                 if is_enough {
                     return None;
                 }
-                pool.try_message()
-                    .or_else(|| may_exceed.then(|| pool.message()))
+                stock.message(burst).or_else(|| may_exceed.then(pool::made))
             });
             match received {
                 Received::Message(message) => {
@@ -254,7 +267,7 @@ impl Reactor {
     }
 
     /// Whether there is a message to receive into.
-    pub(super) fn has_message(&self, group: &Group) -> bool {
+    pub(super) fn may_receive(&self, group: &Group) -> bool {
         !group.engine.pool.is_empty() || self.may_exceed_pool()
     }
 
