@@ -12,7 +12,7 @@ use std::{
 };
 
 use mio::{Poll, Registry, Token, Waker};
-use tofu_proto::{ChannelNumber, Instant, Message, Refusal};
+use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
     channels::{ChannelGuard, GroupId},
@@ -136,16 +136,18 @@ impl Group {
         !lock(&self.gathered).is_empty()
     }
 
-    /// Memory for a channel that begins to gather.
-    pub(crate) fn spare_memory(&self) -> Vec<u8> {
-        lock(&self.spare).pop().unwrap_or_default()
+    /// Gives memory to a channel that begins to gather.
+    pub(crate) fn lend_memory(&self, connection: &mut Connection) {
+        connection.spare_memory().extend(lock(&self.spare).pop());
     }
 
     /// Takes the memory of a channel that has nothing to send any more.
-    pub(crate) fn keep_spare(&self, memory: Vec<u8>) {
-        let mut spare = lock(&self.spare);
-        if spare.len() < SPARE_MAX {
-            spare.push(memory);
+    pub(crate) fn take_memory(&self, connection: &mut Connection) {
+        let theirs = connection.spare_memory();
+        if theirs.capacity() > 0 {
+            let mut spare = lock(&self.spare);
+            let room = SPARE_MAX - spare.len();
+            spare.extend(mem::take(theirs).into_iter().take(room));
         }
     }
 

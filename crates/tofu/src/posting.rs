@@ -199,10 +199,9 @@ impl Group {
         if leaves {
             self.flush(token, peer);
         }
-        let is_left = !peer.connection.queue().is_empty() && (peer.takes_bytes() || peer.is_full());
-        let first_left = is_left && !mem::replace(&mut peer.is_noted, true);
+        let first_left = peer.waits_for_a_look() && !mem::replace(&mut peer.is_noted, true);
         if first_left {
-            *peer.connection.spare_memory() = self.spare_memory();
+            self.lend_memory(&mut peer.connection);
         }
         // A bye has a timer; a socket that broke is the driver's to close.
         let needs_driver =

@@ -247,7 +247,7 @@ impl Connection {
 
     /// The memory in which the queue will put the next frames that leave together, for the driver to give
     /// or to take: an idle connection should have none.
-    pub fn spare_memory(&mut self) -> &mut Vec<u8> {
+    pub fn spare_memory(&mut self) -> &mut Vec<Vec<u8>> {
         self.queue.spare()
     }
 

@@ -16,6 +16,8 @@ use crate::{ChannelNumber, Frame, Header, Message, OpCode};
 const COPIED_MAX: usize = 4 * 1024;
 /// A chunk of copied frames takes no further one beyond this many bytes.
 const CHUNK_MAX: usize = 64 * 1024;
+/// Chunks whose memory is kept for the next ones, as long as the channel is busy.
+const SPARE_MAX: usize = 32;
 
 /// What waits to be sent on one channel, in order.
 #[derive(Debug, Default)]
@@ -25,8 +27,8 @@ pub struct SendQueue {
     rest: VecDeque<Chunk>,
     sent: usize,
     bytes: usize,
-    /// The memory of a chunk that has left, for the next one.
-    spare: Vec<u8>,
+    /// The memory of chunks that have left, for the next ones.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -90,10 +92,10 @@ impl SendQueue {
             bytes.extend_from_slice(message.payload());
             return;
         }
-        let mut bytes = mem::take(&mut self.spare);
-        if bytes.capacity() == 0 {
-            bytes.reserve(COPIED_MAX);
-        }
+        let mut bytes = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(COPIED_MAX));
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(message.payload());
         self.push_chunk(Chunk::Frames(bytes));
@@ -135,16 +137,16 @@ impl SendQueue {
             self.sent -= first.len();
             let next = self.rest.pop_front();
             if let Some(Chunk::Frames(mut bytes)) = mem::replace(&mut self.first, next)
-                && bytes.capacity() > self.spare.capacity()
+                && self.spare.len() < SPARE_MAX
             {
                 bytes.clear();
-                self.spare = bytes;
+                self.spare.push(bytes);
             }
         }
     }
 
-    /// The memory that waits for the next chunk.
-    pub(super) fn spare(&mut self) -> &mut Vec<u8> {
+    /// The memory that waits for the next chunks.
+    pub(super) fn spare(&mut self) -> &mut Vec<Vec<u8>> {
         &mut self.spare
     }
 

@@ -118,6 +118,8 @@ pub(crate) enum Socket {
 pub(crate) struct OpenSocket {
     pub(crate) stream: Stream,
     pub(crate) writing: Writing,
+    /// Whether the poller was asked to say when the socket takes bytes.
+    is_awaited: bool,
 }
 
 /// What the socket lets us write.
@@ -125,10 +127,8 @@ pub(crate) struct OpenSocket {
 pub(crate) enum Writing {
     /// Anything.
     Ready,
-    /// Nothing when a poster last tried, with so many bytes left; the poller was not asked to tell.
+    /// Nothing when it was last tried, with so many bytes queued.
     Full { queued: usize },
-    /// Nothing until the poller says so.
-    Blocked,
     /// Nothing more: we ended our direction.
     Ended,
     /// Nothing ever again. What the peer sent before may still be read.
@@ -183,9 +183,17 @@ impl Peer {
         matches!(&self.socket, Socket::Open(open) if open.writing == Writing::Ready)
     }
 
-    /// Whether the socket took no more, and nobody has asked the poller yet to say when it does.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(&self.socket, Socket::Open(open) if matches!(open.writing, Writing::Full { .. }))
+    /// Whether what is queued leaves only when a poster or a driver tries: the poller will not tell.
+    pub(crate) fn waits_for_a_look(&self) -> bool {
+        !self.connection.queue().is_empty()
+            && match &self.socket {
+                Socket::Open(open) => match open.writing {
+                    Writing::Ready => true,
+                    Writing::Full { .. } => !open.is_awaited,
+                    Writing::Ended | Writing::Broken(_) => false,
+                },
+                _ => false,
+            }
     }
 
     /// Whether so much is queued that it should not wait for more.
@@ -196,7 +204,7 @@ impl Peer {
                 Writing::Ready => queued >= GATHERED_MAX,
                 // Perhaps there is room again; but each try costs.
                 Writing::Full { queued: then } => queued >= then + GATHERED_MAX,
-                Writing::Blocked | Writing::Ended | Writing::Broken(_) => false,
+                Writing::Ended | Writing::Broken(_) => false,
             },
             _ => false,
         }
@@ -235,14 +243,13 @@ impl Peer {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.connection.handle_blocked();
-                    match by {
-                        By::Driver => open.wait_for(registry, token, Writing::Blocked),
-                        By::Poster => {
-                            let queued = self.connection.queue().bytes();
-                            open.writing = Writing::Full { queued };
-                            break;
-                        }
+                    open.writing = Writing::Full {
+                        queued: self.connection.queue().bytes(),
+                    };
+                    if by == By::Driver {
+                        open.await_room(registry, token, true);
                     }
+                    break;
                 }
                 Err(error) => {
                     let reason = Reason::with_error(Status::PEER_DISCONNECTED, &error);
@@ -256,17 +263,12 @@ impl Peer {
 
     /// The poller says that the socket takes bytes again.
     pub(crate) fn handle_writable(&mut self, registry: &Registry, token: Token, now: Instant) {
+        self.flush(registry, token, now, By::Driver);
         if let Socket::Open(open) = &mut self.socket
-            && open.writing == Writing::Blocked
+            && open.writing == Writing::Ready
         {
-            open.writing = Writing::Ready;
-            self.flush(registry, token, now, By::Driver);
-            if let Socket::Open(open) = &mut self.socket
-                && open.writing == Writing::Ready
-            {
-                // Else a UDS peer's every read would wake us.
-                open.wait_for(registry, token, Writing::Ready);
-            }
+            // Else a UDS peer's every read would wake us.
+            open.await_room(registry, token, false);
         }
     }
 }
@@ -276,28 +278,35 @@ impl OpenSocket {
         Self {
             stream,
             writing: Writing::Ready,
+            is_awaited: false,
         }
     }
 
-    /// Asks the poller for what is needed in the new condition.
-    pub(crate) fn wait_for(&mut self, registry: &Registry, token: Token, writing: Writing) {
-        let interest = if writing == Writing::Blocked {
+    /// Has the poller say, or say no more, when the socket takes bytes.
+    fn await_room(&mut self, registry: &Registry, token: Token, is_awaited: bool) {
+        if self.is_awaited == is_awaited {
+            return;
+        }
+        self.is_awaited = is_awaited;
+        self.register_again(registry, token);
+    }
+
+    /// Tells the poller what is awaited.
+    pub(crate) fn register_again(&mut self, registry: &Registry, token: Token) {
+        let interest = if self.is_awaited {
             Interest::READABLE | Interest::WRITABLE
         } else {
             Interest::READABLE
         };
-        self.writing = match self.stream.reregister(registry, token, interest) {
-            Ok(()) => writing,
-            Err(error) => Writing::Broken(Reason::with_error(Status::PROCESSING_FAILED, &error)),
-        };
+        if let Err(error) = self.stream.reregister(registry, token, interest) {
+            let reason = Reason::with_error(Status::PROCESSING_FAILED, &error);
+            self.writing = Writing::Broken(reason);
+        }
     }
 
     /// Ends our direction of the stream, once.
     pub(crate) fn end_writing(&mut self) {
-        if matches!(
-            self.writing,
-            Writing::Ready | Writing::Full { .. } | Writing::Blocked
-        ) {
+        if matches!(self.writing, Writing::Ready | Writing::Full { .. }) {
             // A stream that is broken already is told by the next read.
             let _ = self.stream.shutdown_write();
             self.writing = Writing::Ended;

@@ -49,11 +49,8 @@ impl Reactor {
             // No readiness may ever tell.
             self.come_back(token);
         }
-        if peer.connection.queue().is_empty()
-            && !peer.is_noted
-            && peer.connection.spare_memory().capacity() > 0
-        {
-            group.keep_spare(std::mem::take(peer.connection.spare_memory()));
+        if peer.connection.queue().is_empty() && !peer.is_noted {
+            group.take_memory(&mut peer.connection);
         }
         let draining = !self.mode.is_listening();
         if let Socket::Open(open) = &mut peer.socket

@@ -71,6 +71,15 @@ pub(crate) enum Attention {
     Retire(Mode),
 }
 
+/// What the poller says of a socket.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    readable: bool,
+    writable: bool,
+    /// The stream's end may be in sight, so that a short read is not the last one.
+    ends: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poll: Poll,
@@ -339,16 +348,19 @@ impl Reactor {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             if event.token() != WAKER {
-                let ends = event.is_read_closed() || event.is_error();
-                self.ready(group, event.token(), event.is_writable(), ends);
+                let ready = Ready {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    ends: event.is_read_closed() || event.is_error(),
+                };
+                self.ready(group, event.token(), ready);
             }
         }
         self.events = events;
     }
 
-    /// Sees to a channel whose socket is ready. `ends` says that the stream's end may be in sight, so
-    /// that a short read is not the last one.
-    fn ready(&mut self, group: &Arc<Group>, token: Token, writable: bool, ends: bool) {
+    /// Sees to a channel whose socket is ready.
+    fn ready(&mut self, group: &Arc<Group>, token: Token, ready: Ready) {
         let Some(mut channel) = group.channel_at(token) else {
             return;
         };
@@ -357,7 +369,7 @@ impl Reactor {
                 self.accept(group, token, listener);
                 Ok(())
             }
-            End::Peer(peer) => self.peer_ready(group, token, peer, writable, ends),
+            End::Peer(peer) => self.peer_ready(group, token, peer, ready),
         };
         self.after(group, channel, over);
     }

@@ -162,7 +162,7 @@ impl Reactor {
         let socket = std::mem::replace(&mut peer.socket, Socket::Closed);
         if let Socket::Connecting { stream, .. } = socket {
             let mut open = OpenSocket::new(stream);
-            open.wait_for(&group.registry, token, open.writing);
+            open.register_again(&group.registry, token);
             peer.socket = Socket::Open(open);
             peer.connection.handle_connected(self.now);
         }

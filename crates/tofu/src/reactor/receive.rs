@@ -9,7 +9,7 @@ use mio::Token;
 use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
-    Reactor,
+    Reactor, Ready,
     channel::{End, Peer, Room, Socket, Writing},
     close::Mode,
 };
@@ -51,16 +51,19 @@ impl Reactor {
         group: &Arc<Group>,
         token: Token,
         peer: &mut Peer,
-        writable: bool,
-        ends: bool,
+        ready: Ready,
     ) -> Result<(), Reason> {
         if matches!(peer.socket, Socket::Connecting { .. }) {
             return self.check_connecting(group, token, peer);
         }
-        if writable {
+        if ready.writable {
             peer.handle_writable(&group.registry, token, self.now);
         }
-        self.read(group, token, peer, ends)
+        if ready.readable || ready.ends || peer.is_broken() {
+            self.read(group, token, peer, ready.ends)
+        } else {
+            Ok(())
+        }
     }
 
     /// Sees to a peer on which something changed but its socket: it is new, a bye was posted, a
@@ -170,9 +173,7 @@ impl Reactor {
                 // Nothing can come any more: the socket broke while it wrote, and is read dry.
                 Socket::Open(open) => match open.writing {
                     Writing::Broken(reason) => Err(reason),
-                    Writing::Ready | Writing::Full { .. } | Writing::Blocked | Writing::Ended => {
-                        Ok(())
-                    }
+                    Writing::Ready | Writing::Full { .. } | Writing::Ended => Ok(()),
                 },
                 _ => Ok(()),
             },
