@@ -100,7 +100,7 @@ fn cut_in_pieces(mut stream: &[u8], lens: &[u8]) -> Cut {
 }
 
 fn written(frame: &Frame<'_>) -> Vec<u8> {
-    without_idle_bits(&[&frame.header.to_bytes(), frame.text_headers, frame.body].concat())
+    without_idle_bits(&[&frame.header.to_bytes(), frame.text_headers(), frame.body()].concat())
 }
 
 /// The internal bits of the proto byte are read as 0.

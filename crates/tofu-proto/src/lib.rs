@@ -31,7 +31,7 @@ pub use address::{Address, AddressError, DEFAULT_HOST, DEFAULT_PORT, UDS_PATH_MA
 pub use connection::{Connection, Received, SendQueue, Side, State, Timeouts, Unsent};
 pub use error::{PostError, Refusal, Violation};
 pub use ids::{ChannelNumber, MessageId};
-pub use message::{Home, Message, NoReply, Order};
+pub use message::{Blank, Home, Message, NoReply, Order};
 pub use status::Status;
 pub use time::Instant;
 pub use wire::{

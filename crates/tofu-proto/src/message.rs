@@ -4,7 +4,10 @@
 //! goes back there when the message is dropped; the pool is known here only as a [`Home`].
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
-use core::{fmt, mem};
+use core::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
 use crate::{
     Address, ChannelNumber, Frame, Header, HeaderError, MessageId, OpCode, OpType, Origin, Refusal,
@@ -15,9 +18,8 @@ use crate::{
 /// Where a dropped message's memory goes: the pool that it came from.
 pub trait Home: Send + Sync + fmt::Debug {
     /// Takes the memory of a message back. It is called exactly once for each message made with
-    /// [`Message::from_home`], with an empty `memory` when the message has been taken out of the
-    /// pool's care.
-    fn take_back(&self, memory: Vec<u8>);
+    /// [`Message::from_home`], with no memory when the message has been taken out of the pool's care.
+    fn take_back(&self, memory: Blank);
 }
 
 /// A message: what a peer says, or what an application orders its engine to do.
@@ -43,6 +45,12 @@ pub trait Home: Send + Sync + fmt::Debug {
 /// );
 /// ```
 pub struct Message {
+    content: Owned,
+}
+
+/// What a message says, apart: so that a message is as small as a pointer, however often it moves.
+#[derive(Clone, Debug)]
+struct Content {
     op_code: OpCode,
     origin: Origin,
     more: bool,
@@ -55,6 +63,79 @@ pub struct Message {
     /// The first text header that could not be written: told when the message is posted.
     defect: Option<Box<HeaderError>>,
     home: Option<Arc<dyn Home>>,
+}
+
+impl Content {
+    /// Says nothing any more, and keeps its memory.
+    #[inline]
+    fn blank(&mut self) {
+        self.op_code = OpCode::Request;
+        self.origin = Origin::Application;
+        self.more = false;
+        self.status = Status::SUCCESS;
+        self.channel = ChannelNumber::UNASSIGNED;
+        self.id = MessageId::UNASSIGNED;
+        self.payload.clear();
+        self.text_headers_len = 0;
+        self.defect = None;
+    }
+
+    const fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
+        Self {
+            op_code,
+            origin: Origin::Application,
+            more: false,
+            status: Status::SUCCESS,
+            channel,
+            id: MessageId::UNASSIGNED,
+            payload: Vec::new(),
+            text_headers_len: 0,
+            defect: None,
+            home: None,
+        }
+    }
+}
+
+/// A message's content. It is gone only while the message is being dropped.
+#[derive(Clone)]
+struct Owned(Option<Box<Content>>);
+
+const OWNED: &str = "a message has its content until it is dropped";
+
+impl Deref for Owned {
+    type Target = Content;
+
+    #[inline]
+    fn deref(&self) -> &Content {
+        self.0.as_deref().expect(OWNED)
+    }
+}
+
+impl DerefMut for Owned {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Content {
+        self.0.as_deref_mut().expect(OWNED)
+    }
+}
+
+/// The memory of a message that says nothing: what a pool keeps. It may be none at all.
+#[derive(Debug, Default)]
+pub struct Blank(Option<Box<Content>>);
+
+impl Blank {
+    /// Memory for text headers and body of `capacity` bytes together.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut content = Content::new(OpCode::Request, ChannelNumber::UNASSIGNED);
+        content.payload.reserve(capacity);
+        Self(Some(Box::new(content)))
+    }
+
+    /// Bytes of text headers and body that fit.
+    pub fn capacity(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(0, |content| content.payload.capacity())
+    }
 }
 
 /// What a message that passed its [check](Message::check) orders the engine to do.
@@ -86,18 +167,9 @@ impl core::error::Error for NoReply {}
 impl Message {
     /// An empty message with this op code.
     #[inline]
-    pub const fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
+    pub fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
         Self {
-            op_code,
-            origin: Origin::Application,
-            more: false,
-            status: Status::SUCCESS,
-            channel,
-            id: MessageId::UNASSIGNED,
-            payload: Vec::new(),
-            text_headers_len: 0,
-            defect: None,
-            home: None,
+            content: Owned(Some(Box::new(Content::new(op_code, channel)))),
         }
     }
 
@@ -122,23 +194,23 @@ impl Message {
 
     /// Asks the peer something.
     #[inline]
-    pub const fn request(channel: ChannelNumber) -> Self {
+    pub fn request(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Request, channel)
     }
 
     /// Tells the peer something.
     #[inline]
-    pub const fn signal(channel: ChannelNumber) -> Self {
+    pub fn signal(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Signal, channel)
     }
 
     /// Closes gracefully: everything posted before still arrives.
-    pub const fn bye_request(channel: ChannelNumber) -> Self {
+    pub fn bye_request(channel: ChannelNumber) -> Self {
         Self::new(OpCode::ByeRequest, channel)
     }
 
     /// Closes at once: what is still queued comes back.
-    pub const fn bye_signal(channel: ChannelNumber) -> Self {
+    pub fn bye_signal(channel: ChannelNumber) -> Self {
         Self::new(OpCode::ByeSignal, channel)
     }
 
@@ -147,8 +219,12 @@ impl Message {
     /// # Errors
     /// The message is an answer itself (or an order to close): nothing answers it.
     pub fn reply(&self) -> Result<Self, NoReply> {
-        let echo = self.op_code.echo().ok_or(NoReply(self.op_code))?;
-        Ok(Self::new(echo, self.channel).with_id(self.id))
+        let echo = self
+            .content
+            .op_code
+            .echo()
+            .ok_or(NoReply(self.content.op_code))?;
+        Ok(Self::new(echo, self.content.channel).with_id(self.content.id))
     }
 
     /// Turns this message into its own answer, with its channel, id, text headers, body and memory.
@@ -156,7 +232,11 @@ impl Message {
     /// # Errors
     /// As [`reply`](Self::reply); the message is dropped then.
     pub fn into_reply(mut self) -> Result<Self, NoReply> {
-        self.op_code = self.op_code.echo().ok_or(NoReply(self.op_code))?;
+        self.content.op_code = self
+            .content
+            .op_code
+            .echo()
+            .ok_or(NoReply(self.content.op_code))?;
         Ok(self)
     }
 
@@ -164,7 +244,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn with_op_code(mut self, op_code: OpCode) -> Self {
-        self.op_code = op_code;
+        self.content.op_code = op_code;
         self
     }
 
@@ -172,7 +252,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn with_channel(mut self, channel: ChannelNumber) -> Self {
-        self.channel = channel;
+        self.content.channel = channel;
         self
     }
 
@@ -180,7 +260,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
-        self.id = id.into();
+        self.content.id = id.into();
         self
     }
 
@@ -188,7 +268,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn with_more(mut self, more: bool) -> Self {
-        self.more = more;
+        self.content.more = more;
         self
     }
 
@@ -200,7 +280,7 @@ impl Message {
     #[must_use]
     pub fn with_header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         if let Err(error) = self.push_header(name, value) {
-            self.defect.get_or_insert_with(|| Box::new(error));
+            self.content.defect.get_or_insert_with(|| Box::new(error));
         }
         self
     }
@@ -209,8 +289,9 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.payload.truncate(self.text_headers_len);
-        self.extend_body(body);
+        let content = &mut *self.content;
+        content.payload.truncate(content.text_headers_len);
+        content.payload.extend_from_slice(body.as_ref());
         self
     }
 
@@ -223,20 +304,20 @@ impl Message {
         name: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<(), HeaderError> {
-        let body_start = self.text_headers_len;
-        let old_len = self.payload.len();
-        wire::encode(&mut self.payload, name.as_ref(), value.as_ref())?;
-        self.text_headers_len += self.payload.len() - old_len;
+        let body_start = self.content.text_headers_len;
+        let old_len = self.content.payload.len();
+        wire::encode(&mut self.content.payload, name.as_ref(), value.as_ref())?;
+        self.content.text_headers_len += self.content.payload.len() - old_len;
         // Written behind the body: moved in front of it (nothing to move as long as there is none).
-        let line_len = self.payload.len() - old_len;
-        self.payload[body_start..].rotate_right(line_len);
+        let line_len = self.content.payload.len() - old_len;
+        self.content.payload[body_start..].rotate_right(line_len);
         Ok(())
     }
 
     /// Adds bytes to the end of the body.
     #[inline]
     pub fn extend_body(&mut self, bytes: impl AsRef<[u8]>) {
-        self.payload.extend_from_slice(bytes.as_ref());
+        self.content.payload.extend_from_slice(bytes.as_ref());
     }
 }
 
@@ -244,35 +325,35 @@ impl Message {
 impl Message {
     /// What it means.
     #[inline]
-    pub const fn op_code(&self) -> OpCode {
-        self.op_code
+    pub fn op_code(&self) -> OpCode {
+        self.content.op_code
     }
 
     /// Its channel, local to the engine of the application that reads this.
     #[inline]
-    pub const fn channel(&self) -> ChannelNumber {
-        self.channel
+    pub fn channel(&self) -> ChannelNumber {
+        self.content.channel
     }
 
     /// Its correlation id.
     #[inline]
-    pub const fn id(&self) -> MessageId {
-        self.id
+    pub fn id(&self) -> MessageId {
+        self.content.id
     }
 
     /// Whether more messages of the same logical unit follow.
-    pub const fn has_more(&self) -> bool {
-        self.more
+    pub fn has_more(&self) -> bool {
+        self.content.more
     }
 
     /// Why it came back; [`Status::SUCCESS`] on a message that did not.
-    pub const fn status(&self) -> Status {
-        self.status
+    pub fn status(&self) -> Status {
+        self.content.status
     }
 
     /// Who made it: the engine only if it is a WelcomeResponse.
-    pub const fn origin(&self) -> Origin {
-        self.origin
+    pub fn origin(&self) -> Origin {
+        self.content.origin
     }
 
     /// The value of the first text header with this name, if there is one and it is UTF-8.
@@ -283,27 +364,28 @@ impl Message {
     /// All its text headers.
     #[inline]
     pub fn text_headers(&self) -> TextHeaders<'_> {
-        TextHeaders::new(&self.payload[..self.text_headers_len])
+        TextHeaders::new(&self.content.payload[..self.content.text_headers_len])
     }
 
     /// Its body.
     #[inline]
     pub fn body(&self) -> &[u8] {
-        &self.payload[self.text_headers_len..]
+        &self.content.payload[self.content.text_headers_len..]
     }
 
     /// Its binary header.
     #[inline]
     pub fn binary_header(&self) -> Header {
+        let content = &*self.content;
         Header {
-            channel: self.channel,
-            op_code: self.op_code,
-            origin: self.origin,
-            more: self.more,
-            status: self.status,
-            id: self.id,
-            text_headers_len: saturated(self.text_headers_len),
-            body_len: saturated(self.body().len()),
+            channel: content.channel,
+            op_code: content.op_code,
+            origin: content.origin,
+            more: content.more,
+            status: content.status,
+            id: content.id,
+            text_headers_len: saturated(content.text_headers_len),
+            body_len: saturated(content.payload.len() - content.text_headers_len),
         }
     }
 
@@ -314,44 +396,46 @@ impl Message {
     /// The first thing that is wrong with it.
     #[inline]
     pub fn check(&self) -> Result<Order, Refusal> {
-        let op_code = self.op_code;
+        let op_code = self.content.op_code;
         if op_code == OpCode::WelcomeResponse {
             return Err(Refusal::InvalidOpCode(op_code));
         }
-        if op_code.role() == Role::Response && !self.id.is_assigned() {
+        if op_code.role() == Role::Response && !self.content.id.is_assigned() {
             return Err(Refusal::InvalidMessageId(op_code));
         }
-        if self.more && op_code.op_type() != OpType::Regular {
+        if self.content.more && op_code.op_type() != OpType::Regular {
             return Err(Refusal::InvalidMoreUsage(op_code));
         }
-        if let Some(defect) = &self.defect {
+        if let Some(defect) = &self.content.defect {
             return Err(Refusal::InvalidHeader((**defect).clone()));
         }
-        if self.text_headers_len > usize::from(u16::MAX) {
-            return Err(Refusal::InvalidHeadersLen(self.text_headers_len));
+        if self.content.text_headers_len > usize::from(u16::MAX) {
+            return Err(Refusal::InvalidHeadersLen(self.content.text_headers_len));
         }
         if self.body().len() > usize::from(u16::MAX) {
             return Err(Refusal::InvalidBodyLen(self.body().len()));
         }
         match op_code {
             OpCode::HelloRequest | OpCode::WelcomeRequest => {
-                if self.channel != ChannelNumber::UNASSIGNED {
+                if self.content.channel != ChannelNumber::UNASSIGNED {
                     return Err(Refusal::NotAllowed {
                         op_code,
-                        channel: self.channel,
+                        channel: self.content.channel,
                         why: "it opens a channel of its own: leave the channel number 0",
                     });
                 }
                 self.opening_order()
             }
-            _ if !self.channel.is_assigned() => Err(Refusal::InvalidChannelNumber(self.channel)),
+            _ if !self.content.channel.is_assigned() => {
+                Err(Refusal::InvalidChannelNumber(self.content.channel))
+            }
             OpCode::ByeSignal => Ok(Order::Close),
             _ => Ok(Order::Send),
         }
     }
 
     fn opening_order(&self) -> Result<Order, Refusal> {
-        let name = if self.op_code == OpCode::HelloRequest {
+        let name = if self.content.op_code == OpCode::HelloRequest {
             CONNECT_TO
         } else {
             LISTEN_ON
@@ -359,9 +443,9 @@ impl Message {
         let value = self
             .text_headers()
             .value(name)
-            .ok_or(Refusal::WrongAddress(self.op_code))?;
+            .ok_or(Refusal::WrongAddress(self.content.op_code))?;
         let address = Address::from_bytes(value).map_err(Refusal::InvalidAddress)?;
-        if self.op_code == OpCode::WelcomeRequest {
+        if self.content.op_code == OpCode::WelcomeRequest {
             return Ok(Order::Listen(address));
         }
         address.check_connect().map_err(Refusal::InvalidAddress)?;
@@ -373,29 +457,34 @@ impl Message {
 impl Message {
     /// An empty message whose memory goes to `home` when it is dropped.
     #[inline]
-    pub fn from_home(mut memory: Vec<u8>, home: Arc<dyn Home>) -> Self {
-        memory.clear();
-        let mut message = Self::new(OpCode::Request, ChannelNumber::UNASSIGNED);
-        message.payload = memory;
-        message.home = Some(home);
-        message
+    pub fn from_home(memory: Blank, home: Arc<dyn Home>) -> Self {
+        let mut content = memory
+            .0
+            .unwrap_or_else(|| Box::new(Content::new(OpCode::Request, ChannelNumber::UNASSIGNED)));
+        content.home = Some(home);
+        Self {
+            content: Owned(Some(content)),
+        }
     }
 
     /// Where its memory goes when it is dropped.
+    #[inline]
     pub fn home(&self) -> Option<&dyn Home> {
-        self.home.as_deref()
+        self.content.home.as_deref()
     }
 
     /// Its memory, for one who answers for its home: that is not told.
-    pub fn into_memory(mut self) -> Vec<u8> {
-        self.home = None;
-        mem::take(&mut self.payload)
+    #[inline]
+    pub fn into_memory(mut self) -> Blank {
+        self.content.home = None;
+        self.content.blank();
+        Blank(self.content.0.take())
     }
 
     /// Takes the message out of its pool's care: it no longer counts there, and keeps its memory.
     pub fn leave_home(&mut self) {
-        if let Some(home) = self.home.take() {
-            home.take_back(Vec::new());
+        if let Some(home) = self.content.home.take() {
+            home.take_back(Blank::default());
         }
     }
 
@@ -403,54 +492,59 @@ impl Message {
     /// nothing and is read as 0 (PROTOCOL.md section 1).
     #[inline]
     pub fn fill(&mut self, channel: ChannelNumber, frame: &Frame<'_>) {
-        self.op_code = frame.header.op_code;
-        self.origin = frame.header.origin;
-        self.more = frame.header.more;
-        self.status = Status::SUCCESS;
-        self.channel = channel;
-        self.id = frame.header.id;
-        self.text_headers_len = frame.text_headers.len();
-        self.payload.clear();
-        self.payload.extend_from_slice(frame.text_headers);
-        self.payload.extend_from_slice(frame.body);
+        let content = &mut *self.content;
+        content.op_code = frame.header.op_code;
+        content.origin = frame.header.origin;
+        content.more = frame.header.more;
+        content.status = Status::SUCCESS;
+        content.channel = channel;
+        content.id = frame.header.id;
+        content.text_headers_len = usize::from(frame.header.text_headers_len);
+        content.payload.clear();
+        content.payload.extend_from_slice(frame.payload);
     }
 
     /// Clears what an application may not say, and assigns its numbers, before it is sent.
     #[inline]
     pub fn address_to(&mut self, channel: ChannelNumber, id: MessageId) {
-        self.origin = Origin::Application;
-        self.status = Status::SUCCESS;
-        self.channel = channel;
-        self.id = id;
+        let content = &mut *self.content;
+        content.origin = Origin::Application;
+        content.status = Status::SUCCESS;
+        content.channel = channel;
+        content.id = id;
     }
 
     /// Marks why the message comes back.
     pub fn set_status(&mut self, status: Status) {
-        self.status = status;
+        self.content.status = status;
     }
 
     /// Marks the message as the engine's own word.
     pub fn set_origin(&mut self, origin: Origin) {
-        self.origin = origin;
+        self.content.origin = origin;
     }
 
     /// Text headers and body, as they travel behind the binary header.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        &self.content.payload
     }
 
     /// Bytes of its frame on the wire.
     #[inline]
     pub fn frame_len(&self) -> usize {
-        Header::LEN + self.payload.len()
+        Header::LEN + self.content.payload.len()
     }
 }
 
 impl Drop for Message {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(home) = self.home.take() {
-            home.take_back(mem::take(&mut self.payload));
+        if let Some(mut content) = self.content.0.take()
+            && let Some(home) = content.home.take()
+        {
+            content.blank();
+            home.take_back(Blank(Some(content)));
         }
     }
 }
@@ -458,12 +552,9 @@ impl Drop for Message {
 /// A copy with memory of its own, which belongs to no pool.
 impl Clone for Message {
     fn clone(&self) -> Self {
-        Self {
-            payload: self.payload.clone(),
-            defect: self.defect.clone(),
-            home: None,
-            ..*self
-        }
+        let mut content = self.content.clone();
+        content.home = None;
+        Self { content }
     }
 }
 
@@ -471,9 +562,9 @@ impl Clone for Message {
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.binary_header() == other.binary_header()
-            && self.text_headers_len == other.text_headers_len
-            && self.payload == other.payload
-            && self.defect == other.defect
+            && self.content.text_headers_len == other.content.text_headers_len
+            && self.content.payload == other.content.payload
+            && self.content.defect == other.content.defect
     }
 }
 
@@ -486,13 +577,13 @@ impl fmt::Debug for Message {
         write!(
             f,
             "{} channel={} id={}",
-            self.op_code, self.channel, self.id
+            self.content.op_code, self.content.channel, self.content.id
         )?;
-        if self.more {
+        if self.content.more {
             f.write_str(" more")?;
         }
-        if !self.status.is_success() {
-            write!(f, " status={}", self.status)?;
+        if !self.content.status.is_success() {
+            write!(f, " status={}", self.content.status)?;
         }
         if !self.text_headers().is_empty() {
             write!(f, " headers={:?}", self.text_headers())?;
@@ -573,11 +664,11 @@ mod tests {
         let address = Address::tcp("127.0.0.1", 7099).unwrap();
         let mut hello = Message::hello_request(&address);
         assert_eq!(hello.check(), Ok(Order::Connect(address.clone())));
-        hello.channel = CHANNEL;
+        hello.content.channel = CHANNEL;
         assert_eq!(refusal(&hello).status(), Status::NOT_ALLOWED);
         let mut welcome = Message::welcome_request(&address);
         assert_eq!(welcome.check(), Ok(Order::Listen(address)));
-        welcome.channel = CHANNEL;
+        welcome.content.channel = CHANNEL;
         assert_eq!(refusal(&welcome).status(), Status::NOT_ALLOWED);
     }
 
@@ -673,7 +764,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Counter(AtomicUsize);
     impl Home for Counter {
-        fn take_back(&self, memory: Vec<u8>) {
+        fn take_back(&self, memory: Blank) {
             self.0.fetch_add(1 + memory.capacity(), Ordering::Relaxed);
         }
     }
@@ -681,14 +772,15 @@ mod tests {
     #[test]
     fn memory_goes_home_once() {
         let counter = Arc::new(Counter::default());
-        let memory = Vec::with_capacity(99);
+        let memory = Blank::with_capacity(99);
         drop(Message::from_home(
             memory,
             Arc::clone(&counter) as Arc<dyn Home>,
         ));
         assert_eq!(counter.0.swap(0, Ordering::Relaxed), 100);
         let mut leaver =
-            Message::from_home(Vec::new(), Arc::clone(&counter) as Arc<dyn Home>).with_body("kept");
+            Message::from_home(Blank::default(), Arc::clone(&counter) as Arc<dyn Home>)
+                .with_body("kept");
         leaver.leave_home();
         assert_eq!(counter.0.load(Ordering::Relaxed), 1);
         assert_eq!(leaver.body(), b"kept");

@@ -62,8 +62,8 @@ fn frames_of_the_original_are_read() {
             body_len: u16::try_from(bytes(&vector, "body_hex").len()).unwrap(),
         };
         assert_eq!(frame.header, expected, "{}", vector["name"]);
-        assert_eq!(frame.text_headers, bytes(&vector, "text_headers_hex"));
-        assert_eq!(frame.body, bytes(&vector, "body_hex"));
+        assert_eq!(frame.text_headers(), bytes(&vector, "text_headers_hex"));
+        assert_eq!(frame.body(), bytes(&vector, "body_hex"));
         assert_eq!(frame.len(), bytes_on_wire.len());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tofu_proto::{Home, Message};
+use tofu_proto::{Blank, Home, Message};
 
 /// How many messages are out, of how many there are.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Pool {
             return None;
         }
         self.out.fetch_add(1, Ordering::Relaxed);
-        Some(Message::from_home(Vec::new(), Arc::clone(self) as _))
+        Some(Message::from_home(Blank::default(), Arc::clone(self) as _))
     }
 
     pub(crate) fn is_empty(&self, reserved: usize) -> bool {
@@ -42,7 +42,7 @@ impl Pool {
 }
 
 impl Home for Pool {
-    fn take_back(&self, _memory: Vec<u8>) {
+    fn take_back(&self, _memory: Blank) {
         let out = self.out.fetch_sub(1, Ordering::Relaxed);
         assert!(out > 0, "a message came back twice");
     }

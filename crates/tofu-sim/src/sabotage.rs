@@ -106,7 +106,7 @@ impl Saboteur {
 }
 
 fn bytes_of(frame: &Frame<'_>) -> Vec<u8> {
-    [&frame.header.to_bytes(), frame.text_headers, frame.body].concat()
+    [&frame.header.to_bytes(), frame.text_headers(), frame.body()].concat()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-use tofu_proto::{ChannelNumber, Home, Message, OpCode};
+use tofu_proto::{Blank, ChannelNumber, Home, Message, OpCode};
 
 use crate::group::Group;
 
@@ -40,7 +40,7 @@ pub(crate) struct Pool {
 /// What is on no shelf yet, or no more.
 #[derive(Debug)]
 struct Reserve {
-    memory: Vec<Vec<u8>>,
+    memory: Vec<Blank>,
     /// Messages that have no memory yet.
     unmade: usize,
 }
@@ -49,14 +49,14 @@ struct Reserve {
 #[derive(Debug)]
 pub(crate) struct Shelf {
     pool: Arc<Pool>,
-    memory: Mutex<Vec<Vec<u8>>>,
+    memory: Mutex<Vec<Blank>>,
 }
 
 /// Messages that a driver has taken and not received into yet. They are out until they are put back.
 #[derive(Debug)]
 pub(crate) struct Stock {
     shelf: Arc<Shelf>,
-    memory: Vec<Vec<u8>>,
+    memory: Vec<Blank>,
     /// Messages that the application has read and given back whole.
     read: Vec<Message>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Stock {
 impl Pool {
     pub(crate) fn new(messages_initial: usize, messages_max: usize) -> Arc<Self> {
         let memory: Vec<_> = (0..messages_initial)
-            .map(|_| Vec::with_capacity(INITIAL_CAPACITY))
+            .map(|_| Blank::with_capacity(INITIAL_CAPACITY))
             .collect();
         Arc::new(Self {
             messages_max,
@@ -156,10 +156,10 @@ impl Reserve {
         self.memory.len() + self.unmade
     }
 
-    fn pop(&mut self) -> Option<Vec<u8>> {
+    fn pop(&mut self) -> Option<Blank> {
         self.memory.pop().or_else(|| {
             self.unmade = self.unmade.checked_sub(1)?;
-            Some(Vec::new())
+            Some(Blank::default())
         })
     }
 }
@@ -199,7 +199,7 @@ impl Shelf {
         self.take_back_all(ours.map(Message::into_memory));
     }
 
-    fn take_back_all(&self, memory: impl Iterator<Item = Vec<u8>>) {
+    fn take_back_all(&self, memory: impl Iterator<Item = Blank>) {
         lock(&self.memory).extend(memory);
         self.pool.call_next();
     }
@@ -210,12 +210,12 @@ impl Shelf {
             .is_some_and(|home| std::ptr::addr_eq(home, self))
     }
 
-    fn message_in(self: &Arc<Self>, memory: Vec<u8>) -> Message {
+    fn message_in(self: &Arc<Self>, memory: Blank) -> Message {
         Message::from_home(memory, Arc::clone(self) as Arc<dyn Home>)
     }
 
     /// Takes up to `count` messages from wherever there are any, and at least one if there is one.
-    fn take(&self, count: usize, into: &mut Vec<Vec<u8>>) {
+    fn take(&self, count: usize, into: &mut Vec<Blank>) {
         let mut own = lock(&self.memory);
         let left = own.len().saturating_sub(count);
         into.extend(own.drain(left..));
@@ -227,7 +227,7 @@ impl Shelf {
 
     /// Takes from elsewhere than from this shelf.
     #[cold]
-    fn fetch(&self, count: usize, into: &mut Vec<Vec<u8>>) {
+    fn fetch(&self, count: usize, into: &mut Vec<Blank>) {
         let mut reserve = lock(&self.pool.reserve);
         into.extend(std::iter::from_fn(|| reserve.pop()).take(count));
         let spare: Vec<_> = std::iter::from_fn(|| reserve.pop()).take(REFILL).collect();
@@ -264,7 +264,7 @@ impl Drop for Shelf {
 }
 
 impl Home for Shelf {
-    fn take_back(&self, memory: Vec<u8>) {
+    fn take_back(&self, memory: Blank) {
         lock(&self.memory).push(memory);
         self.pool.call_next();
     }

@@ -44,7 +44,7 @@ impl<'a> Shown<'a> {
         frame: &Frame<'a>,
     ) -> Self {
         Self {
-            payload: Some((frame.text_headers, frame.body)),
+            payload: Some((frame.text_headers(), frame.body())),
             ..Self::header(number, offset, head, frame.header)
         }
     }

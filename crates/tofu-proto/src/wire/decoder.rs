@@ -16,10 +16,8 @@ use super::{Header, UnassignedOpCode};
 pub struct Frame<'a> {
     /// Its header, as sent.
     pub header: Header,
-    /// Its text headers, encoded.
-    pub text_headers: &'a [u8],
-    /// Its body.
-    pub body: &'a [u8],
+    /// Its text headers, encoded, and behind them its body.
+    pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -36,12 +34,17 @@ impl<'a> Frame<'a> {
         let Some(payload) = rest.get(..header.payload_len()) else {
             return Ok(None);
         };
-        let (text_headers, body) = payload.split_at(usize::from(header.text_headers_len));
-        Ok(Some(Self {
-            header,
-            text_headers,
-            body,
-        }))
+        Ok(Some(Self { header, payload }))
+    }
+
+    /// Its text headers, encoded.
+    pub fn text_headers(&self) -> &'a [u8] {
+        &self.payload[..usize::from(self.header.text_headers_len)]
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &'a [u8] {
+        &self.payload[usize::from(self.header.text_headers_len)..]
     }
 
     /// Bytes of the frame on the wire.
@@ -215,7 +218,7 @@ mod tests {
                 .unwrap()
                 .expect("all bytes are there");
             assert_eq!(
-                (shown.text_headers, shown.body),
+                (shown.text_headers(), shown.body()),
                 (&b"a:b\r\n"[..], &b"body"[..])
             );
             let len = shown.len();
@@ -230,12 +233,12 @@ mod tests {
         bytes.extend(frame(OpCode::Signal, b"", b"2"));
         let mut decoder = Decoder::new();
         let mut input = &bytes[..];
-        assert_eq!(decoder.peek(&mut input).unwrap().unwrap().body, b"1");
+        assert_eq!(decoder.peek(&mut input).unwrap().unwrap().body(), b"1");
         decoder.keep(&mut input);
         for expected in [b"1", b"2"] {
             let mut nothing = &[][..];
             let shown = decoder.peek(&mut nothing).unwrap().expect("kept");
-            assert_eq!(shown.body, expected);
+            assert_eq!(shown.body(), expected);
             let len = shown.len();
             decoder.consume(&mut nothing, len);
         }
