@@ -290,8 +290,12 @@ impl Message {
     #[inline]
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
         let content = &mut *self.content;
-        content.payload.truncate(content.text_headers_len);
-        content.payload.extend_from_slice(body.as_ref());
+        if content.payload.capacity() == 0 {
+            content.payload = body.as_ref().to_vec();
+        } else {
+            content.payload.truncate(content.text_headers_len);
+            content.payload.extend_from_slice(body.as_ref());
+        }
         self
     }
 
