@@ -270,7 +270,11 @@ impl Default for Clock {
 
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
-        Instant::ORIGIN + self.origin.elapsed()
+        self.at(StdInstant::now())
+    }
+
+    pub(crate) fn at(&self, time: StdInstant) -> Instant {
+        Instant::ORIGIN + time.duration_since(self.origin)
     }
 }
 

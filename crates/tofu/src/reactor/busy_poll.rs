@@ -6,17 +6,51 @@
 //! few waits sleep at once, twice as many after each failure, so that a group whose messages are far
 //! between pays next to nothing for trying.
 //!
-//! Between two polls the thread yields, so that a peer on the same core gets to answer.
+//! While it polls, a driver mostly reads the one socket that the last messages came from, for that is one
+//! system call where asking the poller first would be two. Now and then it asks the poller about all the
+//! others, and now and then it yields the core. When a yield takes long, somebody else wants this core,
+//! most likely the peer itself, and polling would only steal its time: from then on the driver yields before
+//! every look, until nobody seems to want the core any more.
 
 use std::time::Duration;
 
 /// Waits that sleep at once after a failure, at most.
 const SKIPS_MAX: u32 = 256;
 
-/// The policy of one driver: asked before each wait, told what came of it.
+/// A yield that takes this long has let another thread run.
+const YIELDED_MIN: Duration = Duration::from_micros(1);
+/// Yields in a row, each back at once, after which the core is our own again.
+const QUIET_YIELDS: u32 = 8;
+
+/// What a driver that polls does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Read the socket that the last messages came from.
+    Read,
+    /// Ask the poller about all sockets.
+    Ask,
+    /// Let others have the core.
+    Yield,
+}
+
+/// The steps on a core of our own, and on one that others want, again and again.
+const ALONE: [Step; 8] = {
+    use Step::{Ask, Read, Yield};
+    [Read, Read, Read, Ask, Read, Read, Read, Yield]
+};
+const SHARED: [Step; 4] = {
+    use Step::{Ask, Read, Yield};
+    [Yield, Read, Yield, Ask]
+};
+
+/// The policy of one driver: asked before each wait and each step of it, told what came of it.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     limit: Duration,
+    /// Steps taken in this wait.
+    steps: usize,
+    /// Yields in a row that were back at once.
+    quiet_yields: u32,
     /// Waits that still sleep at once.
     skips_left: u32,
     /// Waits to skip after the next failure.
@@ -28,6 +62,9 @@ impl BusyPoll {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
+            steps: 0,
+            // Until told otherwise, the core is our own.
+            quiet_yields: QUIET_YIELDS,
             skips_left: 0,
             skips_next: 1,
         }
@@ -39,7 +76,28 @@ impl BusyPoll {
             self.skips_left -= 1;
             return Duration::ZERO;
         }
+        self.steps = 0;
         self.limit
+    }
+
+    /// What to do next.
+    pub(crate) fn step(&mut self) -> Step {
+        let step = self.steps;
+        self.steps += 1;
+        if self.quiet_yields < QUIET_YIELDS {
+            SHARED[step % SHARED.len()]
+        } else {
+            ALONE[step % ALONE.len()]
+        }
+    }
+
+    /// A yield took this long.
+    pub(crate) fn yielded(&mut self, took: Duration) {
+        if took >= YIELDED_MIN {
+            self.quiet_yields = 0;
+        } else if self.quiet_yields < QUIET_YIELDS {
+            self.quiet_yields += 1;
+        }
     }
 
     /// A poll found something in time.
@@ -90,5 +148,41 @@ mod tests {
         assert_eq!(skips(&mut policy), 0);
         policy.failed();
         assert_eq!(skips(&mut policy), 1);
+    }
+
+    /// The steps of one wait in which each yield takes this long.
+    fn steps(policy: &mut BusyPoll, yield_takes: Duration, count: usize) -> Vec<Step> {
+        assert_eq!(policy.time(), LIMIT);
+        let step = |_| {
+            let step = policy.step();
+            if step == Step::Yield {
+                policy.yielded(yield_takes);
+            }
+            step
+        };
+        (0..count).map(step).collect()
+    }
+
+    #[test]
+    fn on_a_core_of_its_own_it_mostly_reads_and_never_forgets_the_others() {
+        let mut policy = BusyPoll::new(LIMIT);
+        let steps = steps(&mut policy, Duration::from_nanos(200), 8 * 100);
+        let count = |wanted| steps.iter().filter(|&&step| step == wanted).count();
+        assert_eq!((count(Step::Read), count(Step::Ask)), (600, 100));
+        assert_eq!(count(Step::Yield), 100);
+        assert_eq!(steps[0], Step::Read);
+    }
+
+    #[test]
+    fn on_a_core_that_the_peer_wants_it_yields_before_every_look() {
+        let mut policy = BusyPoll::new(LIMIT);
+        steps(&mut policy, Duration::from_micros(5), 8);
+        for _ in 0..10 {
+            let steps = steps(&mut policy, Duration::from_micros(5), 2);
+            assert_eq!(steps, [Step::Yield, Step::Read]);
+        }
+        let steps = steps(&mut policy, Duration::from_nanos(200), 100);
+        assert_eq!(steps[..4], SHARED);
+        assert_eq!(steps[92..], ALONE, "nobody wants the core any more");
     }
 }

@@ -25,7 +25,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::Waker,
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use mio::{Events, Poll, Token};
@@ -33,6 +33,7 @@ use tofu_proto::{Instant, Message};
 
 pub(crate) use self::busy_poll::BusyPoll;
 use self::{
+    busy_poll::Step,
     channel::End,
     close::Mode,
     seat::Driver,
@@ -97,6 +98,12 @@ pub(crate) struct Reactor {
     received: usize,
     /// Bytes of the messages that came after the application stopped to read.
     unread_bytes: usize,
+    /// How often a socket had something to read.
+    reads: u64,
+    /// The channel that was read last, and whether the one before was the same: then it is likely to be the
+    /// next one as well.
+    last_read: Option<Token>,
+    is_hot: bool,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeSet<Token>,
     /// The first of them in the last turn.
@@ -121,6 +128,9 @@ impl Reactor {
             mode_noted: Noted::default(),
             received: 0,
             unread_bytes: 0,
+            reads: 0,
+            last_read: None,
+            is_hot: false,
             unfinished: BTreeSet::new(),
             first_unfinished: Token(0),
             starved: VecDeque::new(),
@@ -148,7 +158,7 @@ impl Reactor {
         let may_wait = patience.is_none_or(|patience| !patience.is_zero());
         if !may_wait {
             driver.wait(Some(Duration::ZERO))?;
-        } else if !Self::busy_poll(driver, patience)? {
+        } else if !Self::busy_poll(driver, group, patience)? {
             match driver.sleep(|reactor| reactor.wait(patience)) {
                 Some(waited) => waited?,
                 None => driver.wait(Some(Duration::ZERO))?,
@@ -161,24 +171,45 @@ impl Reactor {
         Ok(())
     }
 
-    /// Polls for a while, if there is reason to. `true` says that there is something to see to.
-    fn busy_poll(driver: &mut Driver<'_, Self>, patience: Option<Duration>) -> io::Result<bool> {
+    /// Polls for a while, if there is reason to. `true` says that there is something to see to, or that it
+    /// was seen to.
+    fn busy_poll(
+        driver: &mut Driver<'_, Self>,
+        group: &Arc<Group>,
+        patience: Option<Duration>,
+    ) -> io::Result<bool> {
         let time = driver.busy_poll.time();
         if time.is_zero() || patience.is_some_and(|patience| patience < time) {
             return Ok(false);
         }
-        let start = std::time::Instant::now();
+        let start = StdInstant::now();
+        let mut now = start;
         loop {
-            driver.wait(Some(Duration::ZERO))?;
-            if !driver.events.is_empty() || driver.is_nudged() {
+            match driver.busy_poll.step() {
+                Step::Read => {
+                    driver.now = group.engine.clock.at(now);
+                    driver.read_hot(group);
+                }
+                Step::Ask => driver.wait(Some(Duration::ZERO))?,
+                Step::Yield => {
+                    std::thread::yield_now();
+                    driver.busy_poll.yielded(now.elapsed());
+                }
+            }
+            if !driver.events.is_empty() || !driver.inbox.is_empty() || driver.is_nudged() {
                 driver.busy_poll.succeeded();
                 return Ok(true);
             }
-            if start.elapsed() >= time {
+            now = StdInstant::now();
+            if now.duration_since(start) >= time {
+                // Not one socket is to be slept over.
+                driver.wait(Some(Duration::ZERO))?;
+                if !driver.events.is_empty() {
+                    return Ok(true);
+                }
                 driver.busy_poll.failed();
                 return Ok(false);
             }
-            std::thread::yield_now();
         }
     }
 
@@ -357,6 +388,7 @@ impl Reactor {
             }
         }
         self.events = events;
+        self.events.clear();
     }
 
     /// Sees to a channel whose socket is ready.

@@ -66,6 +66,26 @@ impl Reactor {
         }
     }
 
+    /// Reads the channel from which the next message is likely to come, without asking the poller whether
+    /// there is anything to read.
+    pub(super) fn read_hot(&mut self, group: &Arc<Group>) {
+        let Some(token) = self.last_read.filter(|_| self.is_hot) else {
+            return;
+        };
+        let Some(mut channel) = group.channel_at(token) else {
+            self.is_hot = false;
+            return;
+        };
+        let End::Peer(peer) = &mut channel.end else {
+            return;
+        };
+        let reads_before = self.reads;
+        let over = self.read(group, token, peer, false);
+        if over.is_err() || self.reads != reads_before {
+            self.after(group, channel, over);
+        }
+    }
+
     /// Sees to a peer on which something changed but its socket: it is new, a bye was posted, a
     /// timer is due, the application closed it, or its socket broke while it wrote.
     pub(super) fn look_at_peer(
@@ -156,7 +176,11 @@ impl Reactor {
         if peer.connection.is_held() {
             return Ok(());
         }
+        let received_before = self.received;
         let read = self.read_some(group, peer, ends);
+        if self.received > received_before {
+            self.is_hot = self.last_read.replace(token) == Some(token);
+        }
         self.conclude(group, token, peer, read)
     }
 
@@ -203,7 +227,10 @@ impl Reactor {
                 };
                 let count = match open.stream.read(&mut scratch) {
                     Ok(0) => return Read::Over(peer.connection.reason_at_end().into()),
-                    Ok(count) => count,
+                    Ok(count) => {
+                        self.reads = self.reads.wrapping_add(1);
+                        count
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Dry,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => {
