@@ -183,6 +183,7 @@ mod tests {
         }
         let steps = steps(&mut policy, Duration::from_nanos(200), 100);
         assert_eq!(steps[..4], SHARED);
-        assert_eq!(steps[92..], ALONE, "nobody wants the core any more");
+        let yields = steps[92..].iter().filter(|&&step| step == Step::Yield);
+        assert_eq!(yields.count(), 1, "nobody wants the core any more");
     }
 }
