@@ -51,6 +51,7 @@ pub(crate) struct Group {
     attention: Mutex<Vec<Attention>>,
     /// Channels on which frames wait for others to leave with.
     gathered: Mutex<Vec<Token>>,
+    gatherings: AtomicU64,
     /// Memory for what is gathered, which belongs to no channel now.
     spare: Mutex<Vec<Vec<u8>>>,
     /// How often a driver looked at what was left for it.
@@ -82,6 +83,7 @@ impl Group {
             members: Mutex::default(),
             attention: Mutex::default(),
             gathered: Mutex::default(),
+            gatherings: AtomicU64::new(0),
             spare: Mutex::default(),
             looks: AtomicU64::new(0),
             has_unread: AtomicBool::new(false),
@@ -124,12 +126,21 @@ impl Group {
     /// long. A caller that comes back soon is that driver, and costs no wake-up.
     pub(crate) fn gather(&self, channel: Token, now: Instant) {
         lock(&self.gathered).push(channel);
+        self.gatherings.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `keeper_rests_until`, as in `leave`.
         fence(Ordering::SeqCst);
-        let soon = (now + GATHERED_WAIT_MAX).as_nanos();
-        if !self.seat.is_empty() || self.keeper_looks_at.load(Ordering::Relaxed) > soon {
+        if !self.seat.is_empty() {
             self.nudge();
+        } else if self.keeper_looks_at.load(Ordering::Relaxed)
+            > (now + GATHERED_WAIT_MAX).as_nanos()
+        {
+            self.engine.keeper.call_soon(self.id);
         }
+    }
+
+    /// How often frames began to wait.
+    pub(crate) fn gatherings(&self) -> u64 {
+        self.gatherings.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_gathered(&self) -> bool {

@@ -49,6 +49,7 @@ pub(crate) struct Keeper {
 enum Call {
     Adopt(Arc<Group>),
     Look(GroupId),
+    LookSoon(GroupId),
     Stop,
 }
 
@@ -70,6 +71,11 @@ impl Keeper {
     /// Looks at a group, now.
     pub(crate) fn call(&self, group: GroupId) {
         self.tell(Call::Look(group));
+    }
+
+    /// Looks at a group in which something is gathered, before that has waited for long.
+    pub(crate) fn call_soon(&self, group: GroupId) {
+        self.tell(Call::LookSoon(group));
     }
 
     /// Ends.
@@ -113,6 +119,7 @@ struct Ward {
     group: Arc<Group>,
     care: Care,
     turns_seen: u64,
+    gatherings_seen: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +148,11 @@ impl Rounds {
                 match call {
                     Call::Adopt(group) => self.adopt(group, poll.registry()),
                     Call::Look(id) => self.visit(id, true, poll.registry()),
+                    Call::LookSoon(id) => {
+                        if let Some(ward) = self.wards.get_mut(&id) {
+                            ward.look_soon();
+                        }
+                    }
                     Call::Stop => return,
                 }
             }
@@ -173,6 +185,7 @@ impl Rounds {
         let id = group.id;
         let mut ward = Ward {
             turns_seen: 0,
+            gatherings_seen: 0,
             care: Care::StandingBack {
                 back: BACK_MIN,
                 look_at: Instant::ORIGIN,
@@ -201,9 +214,18 @@ impl Ward {
     fn visit(&mut self, called: bool, registry: &Registry) -> bool {
         let turns = self.group.caller_turns();
         let caller_was_here = mem::replace(&mut self.turns_seen, turns) != turns;
+        let gatherings = self.group.gatherings();
+        let gathers = mem::replace(&mut self.gatherings_seen, gatherings) != gatherings;
         let gathered = self.group.has_gathered();
         if caller_was_here && !called && !gathered {
-            self.stand_back(registry);
+            if gathers {
+                // It will again: to look once more is less than to be called.
+                self.stop_watching(registry);
+                let soon = self.group.engine.clock.now() + GATHERED_WAIT_MAX;
+                self.stand_back_until(BACK_MIN, soon);
+            } else {
+                self.stand_back(registry);
+            }
             return false;
         }
         let group = Arc::clone(&self.group);
@@ -211,8 +233,14 @@ impl Ward {
             self.leave_to_caller(called, registry);
             return false;
         };
-        // A poller that fails leaves nothing to be done but what its timers say.
-        let is_busy = Reactor::keep(&mut driver, &group).unwrap_or(false);
+        let is_busy = if caller_was_here && !called {
+            // It will be back for the rest.
+            Reactor::look_around(&mut driver, &group);
+            driver.is_busy(&group)
+        } else {
+            // A poller that fails leaves nothing to be done but what its timers say.
+            Reactor::keep(&mut driver, &group).unwrap_or(false)
+        };
         let finished = driver.is_finished(&group);
         let due = if is_busy {
             Some(Instant::ORIGIN)
@@ -296,6 +324,19 @@ impl Ward {
     fn stand_back_until(&mut self, back: Duration, look_at: Instant) {
         let look_at = self.rest_until(Some(look_at)).unwrap_or(look_at);
         self.care = Care::StandingBack { back, look_at };
+    }
+
+    /// Something is gathered, by someone who found that the keeper would look too late.
+    fn look_soon(&mut self) {
+        self.care = match self.care {
+            Care::Watching { due } => Care::Watching {
+                due: self.rest_until(due),
+            },
+            Care::StandingBack { back, look_at } => Care::StandingBack {
+                back,
+                look_at: self.rest_until(Some(look_at)).unwrap_or(look_at),
+            },
+        };
     }
 
     /// Lets it be known when the keeper will look. Sooner, if frames were gathered by someone who

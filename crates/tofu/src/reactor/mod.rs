@@ -272,7 +272,7 @@ impl Reactor {
     }
 
     /// All that can be done without asking the poller.
-    fn look_around(driver: &mut Driver<'_, Self>, group: &Arc<Group>) {
+    pub(crate) fn look_around(driver: &mut Driver<'_, Self>, group: &Arc<Group>) {
         driver.look();
         driver.see_to_what_was_left(group);
     }
