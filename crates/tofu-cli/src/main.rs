@@ -17,6 +17,7 @@ mod next_event;
 mod output;
 mod progress;
 mod server;
+mod server_process;
 mod sink;
 mod summary;
 
