@@ -1,4 +1,4 @@
-//! A server process of our own, for who shows two processes, and the ways in which it is made to end.
+//! A server process of our own, for `demo` and `bench`, and the ways in which it is made to end.
 //!
 //! The server is this program, with a hidden subcommand. It ends by itself when its client has said bye.
 //! If this process fails it is killed when its handle is dropped; if this process is killed, the server's
@@ -9,7 +9,7 @@ use std::{
     fmt::Display,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
@@ -21,6 +21,8 @@ use crate::error::Failure;
 
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server whose channel has ended may take to be dead, if that is the reason.
+const DYING: Duration = Duration::from_secs(1);
 const LISTENING: &str = "listening ";
 
 /// A running server.
@@ -83,6 +85,13 @@ impl ServerProcess {
             return Ok(());
         }
         Err(self.failed(format_args!("the server ended with {status}")))
+    }
+
+    /// How it ended, if that is why its channel has. `None`: it still lives.
+    pub(crate) fn death(&mut self) -> Option<ExitStatus> {
+        self.has_ended_within(DYING)
+            .then(|| self.child.wait().ok())
+            .flatten()
     }
 
     /// Waits for the end of its output, which comes with its own.
