@@ -143,9 +143,10 @@ fn channel(servers: &[Server], transport: Transport) -> Result<ChannelNumber, Fa
 
 /// Says which server has gone, and why, if that is what ended the run.
 fn explain(stop: Stop, servers: &mut [Server], interrupt: &Interrupt) -> Failure {
-    let (channel, why) = match stop {
+    let (channel, is_over, why) = match stop {
         Stop::Failed(failure) => return failure,
-        Stop::Lost(channel, why) => (channel, why),
+        Stop::Lost(channel, why) => (channel, true, why),
+        Stop::Silent(channel, time) => (channel, false, format!("silent for {} s", time.as_secs())),
     };
     if let Err(interrupted) = interrupt.check() {
         return interrupted;
@@ -153,14 +154,14 @@ fn explain(stop: Stop, servers: &mut [Server], interrupt: &Interrupt) -> Failure
     let Some(server) = servers.iter_mut().find(|server| server.channel == channel) else {
         return failed(why);
     };
-    let (transport, process) = (server.transport.name(), server.process.id());
-    match server.process.death() {
-        Some(status) => failed(format_args!(
-            "the {transport} server, process {process}, has died: {status}"
-        )),
-        None => failed(format_args!(
-            "the {transport} server, process {process}: {why}"
-        )),
+    let name = format!(
+        "the {} server, process {}",
+        server.transport.name(),
+        server.process.id()
+    );
+    match is_over.then(|| server.process.death()).flatten() {
+        Some(status) => failed(format_args!("{name}, has died: {status}")),
+        None => failed(format_args!("{name}: {why}")),
     }
 }
 

@@ -19,10 +19,8 @@ use tofu::Address;
 
 use crate::error::Failure;
 
-/// How long a server may take to start or to end.
+/// How long a server may take to start or to end, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a server whose channel has ended may take to be dead, if that is the reason.
-const DYING: Duration = Duration::from_secs(1);
 const LISTENING: &str = "listening ";
 
 /// A running server.
@@ -87,9 +85,9 @@ impl ServerProcess {
         Err(self.failed(format_args!("the server ended with {status}")))
     }
 
-    /// How it ended, if that is why its channel has. `None`: it still lives.
+    /// How it ended, after its channel has. `None`: it still lives, so that was not the reason.
     pub(crate) fn death(&mut self) -> Option<ExitStatus> {
-        self.has_ended_within(DYING)
+        self.has_ended_within(PATIENCE)
             .then(|| self.child.wait().ok())
             .flatten()
     }

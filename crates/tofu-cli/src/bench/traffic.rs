@@ -45,6 +45,8 @@ const CPU_US: &str = "cpu_us";
 pub(super) enum Stop {
     /// This channel has ended, and this is all that its engine knows.
     Lost(ChannelNumber, String),
+    /// The server of this channel owes something, and has said nothing for this long.
+    Silent(ChannelNumber, Duration),
     /// All else.
     Failed(Failure),
 }
@@ -234,8 +236,7 @@ impl<'a> Client<'a> {
                 Event::Notified(_) => {
                     self.interrupt.check()?;
                     if std::mem::replace(&mut was_ticked, true) {
-                        let why = format!("silent for {} s", TICK.as_secs());
-                        return Err(Stop::Lost(channel, why));
+                        return Err(Stop::Silent(channel, TICK));
                     }
                 }
                 Event::PoolEmpty | Event::Listening { .. } => {}
