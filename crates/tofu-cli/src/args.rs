@@ -6,6 +6,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tofu::{Address, AddressError, ChannelNumber, HeaderError, Message};
 
+use crate::bench::plan::{Transport, Workload};
+
 /// Bytes that the body of one message can have.
 pub(crate) const BODY_MAX: usize = u16::MAX as usize;
 
@@ -64,6 +66,14 @@ pub(crate) enum Command {
     /// The server process of the demo
     #[command(hide = true)]
     DemoServer(DemoServerArguments),
+    /// Measure tofu on this machine, between two processes over tcp and uds
+    ///
+    /// Starts a server process of its own for each transport and measures against it in interleaved
+    /// rounds; what is told are their medians. Takes about a minute, with --quick about ten seconds.
+    Bench(BenchArguments),
+    /// The server process of the bench
+    #[command(hide = true)]
+    BenchServer(BenchServerArguments),
 }
 
 #[derive(Args, Debug)]
@@ -101,6 +111,35 @@ pub(crate) struct DemoServerArguments {
     /// Where to listen
     #[arg(value_name = "ADDR", value_parser = listen_address)]
     pub(crate) address: Address,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArguments {
+    /// Fewer and shorter rounds
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only over this transport
+    #[arg(long, value_name = "NAME")]
+    pub(crate) transport: Option<Transport>,
+    /// Only this workload; may be given more than once
+    #[arg(long = "workload", value_name = "NAME")]
+    pub(crate) workloads: Vec<Workload>,
+    /// Draw the figures as charts, as an SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Sleep at once when there is nothing to receive, on both sides (`busy_poll` is zero)
+    #[arg(long)]
+    pub(crate) no_poll: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchServerArguments {
+    /// Where to listen
+    #[arg(value_name = "ADDR", value_parser = listen_address)]
+    pub(crate) address: Address,
+    /// The option `busy_poll` is zero
+    #[arg(long)]
+    pub(crate) no_poll: bool,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,6 @@
 //! they never outlive it. What was not said as the script wants it makes the demo fail.
 
 mod measure;
-mod process;
 mod script;
 pub(crate) mod server;
 mod stage;

@@ -5,6 +5,7 @@
 
 mod args;
 mod backlog;
+mod bench;
 mod call;
 mod client;
 mod decode;
@@ -17,6 +18,7 @@ mod next_event;
 mod output;
 mod progress;
 mod server;
+mod server_process;
 mod sink;
 mod summary;
 
@@ -51,5 +53,7 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Decode(arguments) => decode::run(&arguments, output),
         Command::Demo => demo::run(&interrupt, output),
         Command::DemoServer(arguments) => demo::server::run(&arguments, &interrupt, output),
+        Command::Bench(arguments) => bench::run(&arguments, &interrupt, output),
+        Command::BenchServer(arguments) => bench::server::run(&arguments, output),
     }
 }

@@ -3,13 +3,12 @@
 use tofu::{Address, ChannelNumber, Message, MessageId, OpCode, Reason, Refusal, Status};
 
 use super::{
-    failed,
+    WHAT, failed,
     measure::{self, Numbers},
-    process::Server,
     server::{COUNT, PLEASE, SAY_BYE, SIGNALS},
     stage::Stage,
 };
-use crate::error::Failure;
+use crate::{error::Failure, server_process::ServerProcess};
 
 /// One performance.
 pub(super) struct Act {
@@ -26,7 +25,7 @@ pub(super) struct Act {
 /// Plays an act to its end.
 pub(super) fn play(act: &Act, stage: &mut Stage<'_>) -> Result<Numbers, Failure> {
     stage.timeline().title(&format!("over {}", act.transport))?;
-    let server = Server::start(&act.listen_on)?;
+    let server = ServerProcess::start(WHAT, "demo-server", &act.listen_on, &[])?;
     let (address, process) = (&server.address, server.id());
     stage.timeline().aside(format_args!(
         "the server, process {process}, listens on {address}"

@@ -7,13 +7,13 @@ use std::{process, slice};
 
 use tofu::{ChannelNumber, Message, OpCode};
 
-use super::process::on_parent_gone;
 use crate::{
     args::DemoServerArguments,
     error::Failure,
     interrupt::Interrupt,
     output::Output,
     server::{Limits, Service, serve},
+    server_process::on_parent_gone,
 };
 
 /// The text header of a signal that asks for something: its value says what.

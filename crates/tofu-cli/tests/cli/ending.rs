@@ -139,13 +139,13 @@ fn help_and_version_are_no_errors() {
         assert!(!done.stdout.is_empty());
     }
     let help = tofucat(["--help"]);
-    for subcommand in ["echo", "sink", "listen", "call", "decode", "demo"] {
+    for subcommand in ["echo", "sink", "listen", "call", "decode", "demo", "bench"] {
         assert!(
             help.text().contains(&format!("\n  {subcommand} ")),
             "{subcommand}"
         );
     }
-    assert!(!help.text().contains("demo-server"));
+    assert!(!help.text().contains("-server"));
     tofucat([] as [&str; 0]).expect_code(2);
     tofucat(["tofu"]).expect_code(2);
 }
