@@ -191,7 +191,12 @@ impl Group {
         let End::Peer(peer) = &mut channel.end else {
             return;
         };
-        let leaves = peer.has_gathered_enough()
+        let enough = peer.has_gathered_enough();
+        if peer.is_noted && !enough && !says_bye && peer.gathering.goes_on(self.looks()) {
+            // A driver knows of it: nothing else is to be done.
+            return;
+        }
+        let leaves = enough
             || (peer.takes_bytes()
                 && !peer
                     .gathering

@@ -46,17 +46,29 @@ impl Gathering {
         has_more: bool,
         now: impl FnOnce() -> Instant,
     ) -> bool {
+        if self.goes_on(look) {
+            return true;
+        }
         let waits = has_more
             || match self.left {
-                Some((then, _)) if then != look => false,
-                None => false,
-                Some(_) if !self.streak.is_multiple_of(UNTIMED_MAX) => true,
-                Some((_, at)) => now().since(at) < PAUSE,
+                Some((then, at)) if then == look => now().since(at) < PAUSE,
+                _ => false,
             };
         if waits {
             self.streak = self.streak.wrapping_add(1);
         }
         waits
+    }
+
+    /// Whether the message waits as those before it did, if that needs no second thought.
+    #[inline]
+    pub(crate) fn goes_on(&mut self, look: u64) -> bool {
+        let goes_on = !self.streak.is_multiple_of(UNTIMED_MAX)
+            && self.left.is_some_and(|(then, _)| then == look);
+        if goes_on {
+            self.streak = self.streak.wrapping_add(1);
+        }
+        goes_on
     }
 
     /// What was queued has left, or as much of it as the socket took.

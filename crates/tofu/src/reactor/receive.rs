@@ -24,6 +24,9 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
+/// Messages read at once up to which the peer is likely to wait for an answer. One that streams does not,
+/// and reading its socket again and again would only get into its way.
+const HOT_MAX: usize = 16;
 /// Messages that are taken from the pool at once while many come, one for so many bytes.
 const BURST_MAX: usize = 32;
 const BURST_FRAME_LEN: usize = 256;
@@ -179,7 +182,8 @@ impl Reactor {
         let received_before = self.received;
         let read = self.read_some(group, peer, ends);
         if self.received > received_before {
-            self.is_hot = self.last_read.replace(token) == Some(token);
+            let few = self.received - received_before <= HOT_MAX;
+            self.is_hot = few && self.last_read.replace(token) == Some(token);
         }
         self.conclude(group, token, peer, read)
     }
