@@ -98,8 +98,8 @@ pub(crate) struct Reactor {
     received: usize,
     /// Bytes of the messages that came after the application stopped to read.
     unread_bytes: usize,
-    /// How often a socket had something to read.
-    reads: u64,
+    /// Bytes read from all sockets.
+    bytes_read: u64,
     /// The channel that was read last, and whether the one before was the same: then it is likely to be the
     /// next one as well.
     last_read: Option<Token>,
@@ -128,7 +128,7 @@ impl Reactor {
             mode_noted: Noted::default(),
             received: 0,
             unread_bytes: 0,
-            reads: 0,
+            bytes_read: 0,
             last_read: None,
             is_hot: false,
             unfinished: BTreeSet::new(),

@@ -24,9 +24,9 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
-/// Messages read at once up to which the peer is likely to wait for an answer. One that streams does not,
-/// and reading its socket again and again would only get into its way.
-const HOT_MAX: usize = 16;
+/// Bytes read at once up to which the peer is likely to wait for an answer. One that streams does not, and
+/// reading its socket again and again would only get into its way.
+const HOT_BYTES_MAX: u64 = 8 * 1024;
 /// Messages that are taken from the pool at once while many come, one for so many bytes.
 const BURST_MAX: usize = 32;
 const BURST_FRAME_LEN: usize = 256;
@@ -82,9 +82,9 @@ impl Reactor {
         let End::Peer(peer) = &mut channel.end else {
             return;
         };
-        let reads_before = self.reads;
+        let bytes_before = self.bytes_read;
         let over = self.read(group, token, peer, false);
-        if over.is_err() || self.reads != reads_before {
+        if over.is_err() || self.bytes_read > bytes_before {
             self.after(group, channel, over);
         }
     }
@@ -179,11 +179,12 @@ impl Reactor {
         if peer.connection.is_held() {
             return Ok(());
         }
-        let received_before = self.received;
+        let bytes_before = self.bytes_read;
         let read = self.read_some(group, peer, ends);
-        if self.received > received_before {
-            let few = self.received - received_before <= HOT_MAX;
-            self.is_hot = few && self.last_read.replace(token) == Some(token);
+        let bytes = self.bytes_read - bytes_before;
+        if bytes > 0 {
+            let again = self.last_read.replace(token) == Some(token);
+            self.is_hot = again && bytes <= HOT_BYTES_MAX;
         }
         self.conclude(group, token, peer, read)
     }
@@ -232,7 +233,7 @@ impl Reactor {
                 let count = match open.stream.read(&mut scratch) {
                     Ok(0) => return Read::Over(peer.connection.reason_at_end().into()),
                     Ok(count) => {
-                        self.reads = self.reads.wrapping_add(1);
+                        self.bytes_read += count as u64;
                         count
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Dry,
