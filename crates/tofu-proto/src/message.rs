@@ -462,10 +462,17 @@ impl Message {
     /// An empty message whose memory goes to `home` when it is dropped.
     #[inline]
     pub fn from_home(memory: Blank, home: Arc<dyn Home>) -> Self {
-        let mut content = memory
+        let mut message = Self::from_memory(memory);
+        message.content.home = Some(home);
+        message
+    }
+
+    /// An empty message of its own.
+    #[inline]
+    pub fn from_memory(memory: Blank) -> Self {
+        let content = memory
             .0
             .unwrap_or_else(|| Box::new(Content::new(OpCode::Request, ChannelNumber::UNASSIGNED)));
-        content.home = Some(home);
         Self {
             content: Owned(Some(content)),
         }

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tofu_proto::{Header, Message, PostError};
+use tofu_proto::{ChannelNumber, Header, Message, OpCode, PostError};
 
 use crate::{
-    Event, RecvError,
+    Event, RecvError, blanks,
     engine::Handle,
     event::{CloseReport, Inbox},
     group::Group,
@@ -70,6 +70,24 @@ impl ChannelGroup {
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// An empty message to post, made of the memory of one that this thread has posted, if it has some at
+    /// hand. A thread that posts many messages allocates nothing for them this way.
+    ///
+    /// ```
+    /// use tofu::{ChannelNumber, Engine, Message, OpCode, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let group = engine.group()?;
+    /// let channel = ChannelNumber::new(3);
+    /// let message = group.message(OpCode::Signal, channel).with_body("hi");
+    /// assert_eq!(message, Message::signal(channel).with_body("hi"));
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
+    #[inline]
+    pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
+        blanks::message(op_code, channel)
     }
 
     /// Posts messages in their order, first to last, until all are taken or one is refused. Where many
@@ -365,6 +383,12 @@ impl Poster {
     /// As [`ChannelGroup::post`].
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// As [`ChannelGroup::message`].
+    #[inline]
+    pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
+        blanks::message(op_code, channel)
     }
 
     /// As [`ChannelGroup::post_many`].

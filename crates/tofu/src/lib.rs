@@ -49,6 +49,7 @@
 #[cfg(not(unix))]
 compile_error!("tofu needs a Unix: Linux, macOS or a BSD");
 
+mod blanks;
 mod budget;
 mod channel_group;
 mod channels;

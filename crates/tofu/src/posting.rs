@@ -11,6 +11,7 @@ use tofu_proto::{
 };
 
 use crate::{
+    blanks,
     budget::Charge,
     channels::ChannelGuard,
     engine::next_message_id,
@@ -160,6 +161,9 @@ impl Group {
         let header = peer
             .connection
             .post(message, bytes_max, now, next_message_id)?;
+        if let Some(copied) = peer.connection.take_copied() {
+            blanks::keep(copied);
+        }
         peer.note_queued();
         Ok(header)
     }

@@ -245,6 +245,12 @@ impl Connection {
         self.queue.settle();
     }
 
+    /// The message that was posted last, if only its bytes were needed: its memory serves another one.
+    #[inline]
+    pub fn take_copied(&mut self) -> Option<Message> {
+        self.queue.take_copied()
+    }
+
     /// The memory in which the queue will put the next frames that leave together, for the driver to give
     /// or to take: an idle connection should have none.
     pub fn spare_memory(&mut self) -> &mut Vec<Vec<u8>> {

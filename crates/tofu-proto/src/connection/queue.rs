@@ -27,6 +27,8 @@ pub struct SendQueue {
     rest: VecDeque<Chunk>,
     sent: usize,
     bytes: usize,
+    /// The message that was copied last: it has done its work.
+    copied: Option<Message>,
     /// The memory of chunks that have left, for the next ones.
     spare: Vec<Vec<u8>>,
 }
@@ -71,7 +73,9 @@ impl SendQueue {
         self.bytes += frame_len;
         if self.first.is_some() {
             if frame_len <= COPIED_MAX {
-                return self.push_copy(&message);
+                self.push_copy(&message);
+                self.copied = Some(message);
+                return;
             }
             // It may wait for long: meanwhile it is neither being received nor in the
             // application's hands, and the pool must not starve for it.
@@ -143,6 +147,11 @@ impl SendQueue {
                 self.spare.push(bytes);
             }
         }
+    }
+
+    /// The message that was queued last, if only its bytes were needed.
+    pub(super) fn take_copied(&mut self) -> Option<Message> {
+        self.copied.take()
     }
 
     /// The memory that waits for the next chunks.

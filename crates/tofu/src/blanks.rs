@@ -1,0 +1,80 @@
+//! Memory of messages that a thread has posted, for those that it will post.
+//!
+//! A posted message whose bytes were copied behind others has done its work. The thread that posted it keeps
+//! its memory, a few pieces at most, and makes the next message of it: so a thread that posts again and again
+//! allocates nothing, and shares nothing with others. These are messages of the application's own making, and
+//! no pool counts them.
+
+use std::cell::RefCell;
+
+use tofu_proto::{Blank, ChannelNumber, Message, OpCode};
+
+/// Pieces that a thread keeps.
+const KEPT_MAX: usize = 16;
+/// Bytes of one of them at most.
+const CAPACITY_MAX: usize = 4 * 1024;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Blank>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps the memory of a message, unless it belongs to a pool.
+#[inline]
+pub(crate) fn keep(message: Message) {
+    if message.home().is_some() {
+        return;
+    }
+    let memory = message.into_memory();
+    // A thread that is ending keeps nothing any more.
+    let _ = KEPT.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
+        if kept.len() < KEPT_MAX && memory.capacity() <= CAPACITY_MAX {
+            kept.push(memory);
+        }
+    });
+}
+
+/// An empty message, of memory that was kept if there is some.
+#[inline]
+pub(crate) fn message(op_code: OpCode, channel: ChannelNumber) -> Message {
+    let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+    match kept {
+        Some(memory) => Message::from_memory(memory)
+            .with_op_code(op_code)
+            .with_channel(channel),
+        None => Message::new(op_code, channel),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANNEL: ChannelNumber = ChannelNumber::new(7);
+
+    #[test]
+    fn what_was_posted_is_used_again_and_says_nothing_of_before() {
+        let first = message(OpCode::Signal, CHANNEL)
+            .with_id(9)
+            .with_header("a", "b")
+            .with_more(true)
+            .with_body([1; 1000]);
+        let memory = first.payload().as_ptr();
+        keep(first);
+        let again = message(OpCode::Request, CHANNEL);
+        assert_eq!(again, Message::request(CHANNEL));
+        assert_eq!(again.with_body([2; 10]).payload().as_ptr(), memory);
+    }
+
+    #[test]
+    fn little_is_kept() {
+        let large = || message(OpCode::Signal, CHANNEL).with_body([0; CAPACITY_MAX + 1]);
+        keep(large());
+        assert_eq!(KEPT.with_borrow(Vec::len), 0);
+        let many: Vec<_> = (0..2 * KEPT_MAX)
+            .map(|_| Message::signal(CHANNEL))
+            .collect();
+        many.into_iter().for_each(keep);
+        assert_eq!(KEPT.with_borrow(Vec::len), KEPT_MAX);
+    }
+}
