@@ -74,7 +74,8 @@ impl SendQueue {
         if self.first.is_some() {
             if frame_len <= COPIED_MAX {
                 self.push_copy(&message);
-                self.copied = Some(message);
+                // One of a pool goes back there at once.
+                self.copied = Some(message).filter(|message| message.home().is_none());
                 return;
             }
             // It may wait for long: meanwhile it is neither being received nor in the
