@@ -1,0 +1,279 @@
+//! Many at once: `post_many` and `recv_many` keep what `post` and `recv` promise.
+
+mod support;
+
+use std::collections::VecDeque;
+
+use support::*;
+use tofu::{ChannelNumber, Event, Message, OpCode, Options, Refusal};
+
+const KIB: usize = 1024;
+
+fn numbered_many(
+    channel: ChannelNumber,
+    numbers: std::ops::Range<usize>,
+    len: usize,
+) -> VecDeque<Message> {
+    numbers
+        .map(|number| numbered(channel, number, len))
+        .collect()
+}
+
+#[test]
+fn what_is_posted_at_once_arrives_in_order_whatever_its_size() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        let mut expected = 0;
+        for len in [0, 64, 5_000, 60_000, 64] {
+            let mut messages = numbered_many(p.at_server, expected..expected + 40, len);
+            p.server.post_many(&mut messages).expect("taken");
+            assert!(messages.is_empty());
+            for _ in 0..40 {
+                assert_eq!(number_of(&p.raw.recv()), expected);
+                expected += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn what_goes_to_several_channels_at_once_arrives_in_order_on_each() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        let mut other = Raw::hello(&p.address);
+        let at_other = message_of(&mut p.server, OpCode::HelloRequest).channel();
+        let mut messages = VecDeque::new();
+        for number in 0..60 {
+            let channel = if number % 3 == 0 {
+                at_other
+            } else {
+                p.at_server
+            };
+            messages.push_back(numbered(channel, number, 10));
+        }
+        p.server.post_many(&mut messages).expect("taken");
+        for number in 0..60 {
+            let raw = if number % 3 == 0 {
+                &mut other
+            } else {
+                &mut p.raw
+            };
+            assert_eq!(number_of(&raw.recv()), number);
+        }
+    });
+}
+
+#[test]
+fn a_refusal_gives_its_message_back_and_leaves_those_behind_it() {
+    let engine = engine();
+    let mut p = raw_pair(&engine, &loopback());
+    let nowhere = ChannelNumber::new(60_000);
+    let mut messages = numbered_many(p.at_server, 0..3, 10);
+    messages.push_back(numbered(nowhere, 3, 10));
+    messages.extend(numbered_many(p.at_server, 4..6, 10));
+    let refused = p
+        .server
+        .post_many(&mut messages)
+        .expect_err("no such channel");
+    assert_eq!(refused.refusal(), &Refusal::InvalidChannelNumber(nowhere));
+    assert_eq!(refused.into_message(), numbered(nowhere, 3, 10));
+    assert_eq!(messages, numbered_many(p.at_server, 4..6, 10));
+    p.server.post_many(&mut messages).expect("taken");
+    for number in [0, 1, 2, 4, 5] {
+        assert_eq!(
+            number_of(&p.raw.recv()),
+            number,
+            "those before it were taken"
+        );
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_the_first_message_without_room_and_takes_it_later() {
+    over_both(|address| {
+        let engine = engine_with(Options::default().queue_bytes(300 * KIB, 8 * KIB * KIB));
+        let mut p = raw_pair(&engine, address);
+        let (count, len) = (4_000, 2_000);
+        let mut messages = numbered_many(p.at_server, 0..count, len);
+        let mut read = 0;
+        while let Err(refused) = p.server.post_many(&mut messages) {
+            assert!(matches!(refused.refusal(), Refusal::QueueFull { .. }));
+            messages.push_front(refused.into_message());
+            // The peer reads until there is room again.
+            loop {
+                match p.server.try_recv().expect("not shutting down") {
+                    Some(Event::Drained(channel)) => break assert_eq!(channel, p.at_server),
+                    Some(other) => panic!("{other:?}"),
+                    None if read < count - messages.len() => {
+                        assert_eq!(number_of(&p.raw.recv()), read);
+                        read += 1;
+                    }
+                    None => {}
+                }
+            }
+        }
+        for number in read..count {
+            assert_eq!(number_of(&p.raw.recv()), number);
+        }
+    });
+}
+
+#[test]
+fn orders_among_many_are_carried_out_in_their_place() {
+    let engine = engine();
+    let mut p = pair(&engine, &loopback());
+    let mut messages = numbered_many(p.at_client, 0..5, 10);
+    messages.push_back(Message::bye_request(p.at_client));
+    messages.push_back(numbered(p.at_client, 5, 10));
+    let refused = p.client.post_many(&mut messages).expect_err("behind a bye");
+    assert_eq!(refused.refusal(), &Refusal::ChannelClosing(p.at_client));
+    for number in 0..5 {
+        assert_eq!(number_of(&message(&mut p.server)), number);
+    }
+    let bye = message_of(&mut p.server, OpCode::ByeRequest);
+    p.server
+        .post(bye.into_reply().expect("a bye has an answer"))
+        .expect("taken");
+    message_of(&mut p.client, OpCode::ByeResponse);
+}
+
+/// Sends numbered signals from a thread of its own, for the server may let it wait.
+fn sends(
+    mut raw: Raw,
+    channel: ChannelNumber,
+    lens: impl Iterator<Item = usize> + Send + 'static,
+) -> Watched<Raw> {
+    Watched::start(move || {
+        for (number, len) in lens.enumerate() {
+            raw.send(&numbered(channel, number, len));
+        }
+        raw
+    })
+}
+
+#[test]
+fn many_are_received_in_order_and_never_more_than_asked_for() {
+    const EACH: usize = 2_000;
+    const MAXES: [usize; 5] = [1, 2, 3, 64, 1_000];
+    over_both(|address| {
+        let address = address.clone();
+        watched("receiving many", move || {
+            let engine = engine();
+            let mut p = raw_pair(&engine, &address);
+            let sender = sends(
+                p.raw,
+                p.at_server,
+                std::iter::repeat_n(20, EACH * MAXES.len()),
+            );
+            let (mut events, mut expected) = (Vec::new(), 0);
+            for (round, max) in (1..).zip(MAXES) {
+                while expected < EACH * round {
+                    let count = p
+                        .server
+                        .recv_many(&mut events, max)
+                        .expect("not shutting down");
+                    assert_eq!(count, events.len());
+                    assert!((1..=max).contains(&count), "{count} of at most {max}");
+                    for event in &events {
+                        match event {
+                            Event::Message(message) => {
+                                assert_eq!(number_of(message), expected);
+                                expected += 1;
+                            }
+                            // The keeper read on while this thread waited for a core.
+                            Event::PoolEmpty => {}
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+            }
+            sender.join("the sender");
+        });
+    });
+}
+
+#[test]
+fn a_vector_full_of_read_messages_holds_no_more_than_the_pool_has() {
+    const POOL: usize = 8;
+    const COUNT: usize = 500;
+    over_both(|address| {
+        let address = address.clone();
+        watched("receiving many", move || {
+            let engine = engine_with(Options::default().pool_messages(1, POOL));
+            let mut p = raw_pair(&engine, &address);
+            let sender = sends(p.raw, p.at_server, 0..COUNT);
+            let (mut events, mut expected) = (Vec::new(), 0);
+            while expected < COUNT {
+                p.server
+                    .recv_many(&mut events, 1_000)
+                    .expect("not shutting down");
+                assert!(engine.metrics().pool_messages_out <= POOL);
+                for event in &events {
+                    match event {
+                        Event::Message(message) => {
+                            assert_eq!(number_of(message), expected);
+                            assert_eq!(message.body().len(), expected + size_of::<u64>());
+                            expected += 1;
+                        }
+                        Event::PoolEmpty => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            events.clear();
+            assert_eq!(engine.metrics().pool_messages_out, 0);
+            sender.join("the sender");
+        });
+    });
+}
+
+#[test]
+fn what_is_not_asked_for_is_dropped_and_nothing_is_waited_for() {
+    let engine = engine();
+    let mut group = engine.group().expect("a group");
+    group.notify(Some(engine.message()));
+    let mut events = Vec::new();
+    assert_eq!(group.recv_many(&mut events, 10), Ok(1));
+    assert_eq!(engine.metrics().pool_messages_out, 1);
+    assert_eq!(group.recv_many(&mut events, 0), Ok(0), "it does not wait");
+    assert!(events.is_empty());
+    assert_eq!(engine.metrics().pool_messages_out, 0);
+}
+
+#[test]
+fn a_shutdown_ends_receiving_many() {
+    let engine = engine();
+    let mut group = engine.group().expect("a group");
+    let waiting = Watched::start(move || {
+        let mut events = vec![Event::PoolEmpty];
+        let outcome = group.recv_many(&mut events, 10);
+        (outcome, events.len())
+    });
+    engine.shutdown(WATCHDOG);
+    assert_eq!(waiting.join("recv_many ends"), (Err(tofu::RecvError), 0));
+}
+
+#[test]
+fn a_message_of_the_group_is_empty_whatever_was_posted_before() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        for number in 0..200 {
+            let message = p
+                .server
+                .message(OpCode::Signal, p.at_server)
+                .with_id(number + 1)
+                .with_body(vec![b'x'; usize::try_from(number).expect("few")]);
+            p.server.post(message).expect("taken");
+            let empty = p.server.message(OpCode::Request, p.at_server);
+            assert_eq!(empty, Message::request(p.at_server));
+        }
+        for number in 0..200 {
+            let message = p.raw.recv();
+            assert_eq!(message.id().get(), number + 1);
+            assert_eq!(message.body().len() as u64, number);
+        }
+    });
+}
