@@ -123,6 +123,7 @@ fn run(client: &mut dyn Client, own: &mut Own, command: Command, count: u64) -> 
     let cpu = ProcessTime::now();
     let start = std::time::Instant::now();
     let mut laps = None;
+    let mut flood = None;
     match command {
         Command::RoundTrips(len) => {
             let laps = laps.insert(Laps::start(count));
@@ -130,6 +131,10 @@ fn run(client: &mut dyn Client, own: &mut Own, command: Command, count: u64) -> 
         }
         Command::OneWay(len) => client.one_way(count, len)?,
         Command::Window(width) => client.window(count, SMALL, width)?,
+        Command::Beside { flood: true } => {
+            let laps = laps.insert(Laps::start(count));
+            flood = Some(own.beside_flood(count, laps)?);
+        }
         command => own.run(command, count, laps.insert(Laps::start(count)))?,
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -140,6 +145,7 @@ fn run(client: &mut dyn Client, own: &mut Own, command: Command, count: u64) -> 
         client_cpu_seconds,
         p50_us: laps.as_mut().and_then(|laps| laps.percentile_us(50)),
         p99_us: laps.as_mut().and_then(|laps| laps.percentile_us(99)),
+        flood,
     })
 }
 

@@ -81,7 +81,6 @@ impl Own {
             Command::Beside { flood: false } => {
                 round_trips(&mut self.opened(command, 1)?.peer, count, laps)
             }
-            Command::Beside { flood: true } => self.beside_flood(count, laps),
             Command::RequestRate(rate) => {
                 let pace = Pace::start(rate);
                 let peer = &mut self.opened(command, 1)?.peer;
@@ -121,8 +120,8 @@ impl Own {
     }
 
     /// The flood comes from an engine and a thread of its own, over a channel of its own. It is held
-    /// back by the server alone: when its queue is full it waits.
-    fn beside_flood(&mut self, count: u64, laps: &mut Laps) -> Fallible {
+    /// back by the server alone: when its queue is full it waits. Tells how many messages it had.
+    pub(crate) fn beside_flood(&mut self, count: u64, laps: &mut Laps) -> Fallible<u64> {
         let command = Command::Beside { flood: true };
         let mut flood = Peer::connect(&self.endpoint, Options::default())?;
         let peer = &mut self.opened(command, 1)?.peer;
@@ -130,16 +129,18 @@ impl Own {
         thread::scope(|scope| {
             let flooder = scope.spawn(|| {
                 stand_back()?;
+                let mut posted = 0;
                 while !over.load(Ordering::Relaxed) {
                     let signal = Message::signal(flood.channel).with_body(BODY);
                     post_patiently(&mut flood.group, signal)?;
+                    posted += 1;
                 }
-                ask(&mut flood)
+                ask(&mut flood).map(|()| posted)
             });
             let asked = round_trips(peer, count, laps);
             over.store(true, Ordering::Relaxed);
-            flooder.join().map_err(|_| "the flooder panicked")??;
-            asked
+            let posted = flooder.join().map_err(|_| "the flooder panicked")??;
+            asked.map(|()| posted)
         })
     }
 }

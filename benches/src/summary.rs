@@ -130,6 +130,7 @@ pub(crate) mod tests {
                 client_cpu_seconds: 0.5,
                 p50_us: Some(p50_us),
                 p99_us: Some(2.0 * p50_us),
+                flood: None,
             },
             server_cpu_seconds: 0.5,
             kib_per_connection: None,

@@ -134,6 +134,9 @@ pub(crate) struct Outcome {
     /// 99 of 100 round trips took no longer than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p99_us: Option<f64>,
+    /// Messages of a flood that came beside those counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flood: Option<u64>,
 }
 
 /// One measurement, from both sides.
@@ -165,6 +168,8 @@ pub(crate) enum Metric {
     ClientCpu,
     /// Resident memory of the server.
     Memory,
+    /// What a flood brings beside.
+    Flood,
 }
 
 impl Metric {
@@ -178,6 +183,7 @@ impl Metric {
             Self::ServerCpu => "server CPU (%)",
             Self::ClientCpu => "client CPU (%)",
             Self::Memory => "KiB per connection",
+            Self::Flood => "flood (thousand a second)",
         }
     }
 
@@ -196,6 +202,7 @@ impl Metric {
             Self::ServerCpu => share(measurement.server_cpu_seconds),
             Self::ClientCpu => share(outcome.client_cpu_seconds),
             Self::Memory => measurement.kib_per_connection,
+            Self::Flood => Some(float(outcome.flood?) / outcome.seconds / 1e3),
         }
     }
 }
@@ -361,7 +368,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "fairness",
         about: "tofu's round trip (no busy poll) beside a flood on another channel of the server",
-        metrics: &[Metric::P50, Metric::P99],
+        metrics: &[Metric::P50, Metric::P99, Metric::Flood],
         baselines: &["alone"],
         rows: Rows::Own(&[
             own("alone", Command::Beside { flood: false }),
@@ -453,6 +460,7 @@ mod tests {
                 client_cpu_seconds: 0.25,
                 p50_us: Some(7.0),
                 p99_us: None,
+                flood: Some(5000),
             },
             server_cpu_seconds: 0.125,
             kib_per_connection: None,
@@ -465,6 +473,7 @@ mod tests {
             (Metric::ServerCpu, Some(25.0)),
             (Metric::ClientCpu, Some(50.0)),
             (Metric::Memory, None),
+            (Metric::Flood, Some(10.0)),
         ] {
             assert_eq!(metric.of(&measurement), figure, "{metric:?}");
         }
