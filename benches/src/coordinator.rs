@@ -20,6 +20,8 @@ use crate::{
 /// Measurements begin with so many messages, and more while they are too short to calibrate with.
 const COUNT_MIN: u64 = 500;
 const COUNT_MAX: u64 = 200_000_000;
+/// On a busy machine no two runs may take the same time.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// Measures all that was asked for, and hands out each workload's results as they are there.
 pub(crate) fn run(
@@ -133,14 +135,20 @@ fn start(run: &Run, case: &Case, column: Column, directory: &Path) -> Fallible<S
 /// How often the command runs in about so many seconds: this is the warm-up, too.
 fn calibrate(pair: &mut Pair, case: &Case, seconds: f64) -> Fallible<u64> {
     let mut count = COUNT_MIN;
-    loop {
+    for _ in 0..ATTEMPTS_MAX {
         let took = pair.measure(case.command, count)?.outcome.seconds;
-        let next = next_count(count, took, seconds);
-        if took >= seconds / 4.0 || next == count {
-            return Ok(next);
+        if is_about(took, seconds) {
+            break;
         }
-        count = next;
+        count = next_count(count, took, seconds);
     }
+    Ok(count)
+}
+
+/// Whether that is near enough for a measurement. A count is taken only after a run of that length: a
+/// short one may have met a pause of the machine's.
+fn is_about(took: f64, seconds: f64) -> bool {
+    (seconds / 2.0..=seconds * 2.0).contains(&took)
 }
 
 /// As many as will take `seconds`, but not many times more than what has been tried.
@@ -173,6 +181,12 @@ fn progress(words: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_and_twice_the_time_are_near_enough() {
+        assert!(is_about(0.25, 0.5) && is_about(0.5, 0.5) && is_about(1.0, 0.5));
+        assert!(!is_about(0.24, 0.5) && !is_about(1.01, 0.5));
+    }
 
     #[test]
     fn a_count_grows_to_the_time_it_is_to_take_and_tenfold_at_most() {

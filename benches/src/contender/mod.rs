@@ -22,6 +22,8 @@ mod messenger;
 mod nng;
 #[cfg(feature = "omq")]
 mod omq;
+#[cfg(feature = "omq")]
+mod omq_async;
 mod raw;
 mod stream;
 pub(crate) mod tofu;
@@ -142,13 +144,19 @@ pub(crate) const ALL: &[Entry] = &[
     Entry {
         name: "omq",
         scope: Scope::Everywhere,
-        make: || Box::new(omq::Omq::default()),
+        make: || Box::new(omq::Omq),
+    },
+    #[cfg(feature = "omq")]
+    Entry {
+        name: "omq-async",
+        scope: Scope::Everywhere,
+        make: || Box::new(omq_async::OmqAsync::default()),
     },
     #[cfg(feature = "omq")]
     Entry {
         name: "omq-latency",
         scope: Scope::RoundTrips,
-        make: || Box::new(omq::Omq::latency()),
+        make: || Box::new(omq_async::OmqAsync::latency()),
     },
 ];
 

@@ -1,16 +1,13 @@
 //! omq, the `ZeroMQ` in Rust of the crate `omq-tokio`, through its blocking sockets.
 //!
-//! PAIR sockets: one connection, nothing to route; it gathers on its own. `omq` has its default
-//! options, with `recv_many_into` where many messages may wait, as its own measurements take them in
-//! batches. `omq-latency` has the latency profile, and polls for 50 us before it sleeps
-//! (`recv_spin`), as its documentation shows for round trips.
+//! PAIR sockets with the default options: one connection, nothing to route. An I/O thread of its own
+//! gathers; messages are received with `recv_many_into`, as many as there are. Its busy poll
+//! (`recv_spin`) stays off: with one core for each process it takes that from the I/O thread, and round
+//! trips on uds were ten times slower with it.
 
 use std::{collections::VecDeque, time::Duration};
 
-use omq_tokio::{
-    Context, Endpoint as Bound, Message, Options, SocketType, blocking::Socket,
-    options::WorkloadProfile,
-};
+use omq_tokio::{Context, Endpoint as Bound, Message, Options, SocketType, blocking::Socket};
 
 use super::{
     Client, Contender, Endpoint, Fallible,
@@ -20,35 +17,13 @@ use super::{
 const BATCH: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// With these options.
-#[derive(Debug, Default)]
-pub(super) struct Omq {
-    options: Options,
-}
-
-impl Omq {
-    /// For round trips.
-    pub(super) fn latency() -> Self {
-        let options = Options::default()
-            .workload_profile(WorkloadProfile::Latency)
-            .recv_spin(Duration::from_micros(50));
-        Self { options }
-    }
-
-    fn pair(&self) -> Peer {
-        let context = Context::new();
-        Peer {
-            socket: context.blocking_socket(SocketType::Pair, self.options.clone()),
-            _context: context,
-            batch: Vec::with_capacity(BATCH),
-            received: VecDeque::with_capacity(BATCH),
-        }
-    }
-}
+/// With blocking sockets.
+#[derive(Debug)]
+pub(super) struct Omq;
 
 impl Contender for Omq {
     fn serve(&self, endpoint: &Endpoint, ready: &mut dyn FnMut(&Endpoint)) -> Fallible {
-        let mut peer = self.pair();
+        let mut peer = pair();
         match peer.socket.bind(url(endpoint))? {
             Bound::Tcp { port, .. } => ready(&Endpoint::Tcp(port)),
             _ => ready(endpoint),
@@ -63,17 +38,27 @@ impl Contender for Omq {
     }
 
     fn connect(&self, endpoint: &Endpoint) -> Fallible<Box<dyn Client>> {
-        let peer = self.pair();
+        let peer = pair();
         peer.socket.connect(url(endpoint))?;
         peer.socket.wait_connected(1, CONNECT_TIMEOUT)?;
         Ok(Box::new(peer))
     }
 }
 
-fn url(endpoint: &Endpoint) -> String {
+pub(super) fn url(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Tcp(port) => format!("tcp://127.0.0.1:{port}"),
         Endpoint::Uds(path) => format!("ipc://{}", path.display()),
+    }
+}
+
+fn pair() -> Peer {
+    let context = Context::new();
+    Peer {
+        socket: context.blocking_socket(SocketType::Pair, Options::default()),
+        _context: context,
+        batch: Vec::with_capacity(BATCH),
+        received: VecDeque::with_capacity(BATCH),
     }
 }
 
