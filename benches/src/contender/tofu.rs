@@ -1,0 +1,145 @@
+//! tofu with its default options; `tofu-nopoll` with no busy poll.
+//!
+//! A message is made with a copy of the body, posted, and received with `recv`: what an application
+//! does. When the queue of the channel is full, the client waits for `Drained`.
+
+use std::time::Duration;
+
+use tofu::{
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, PostError,
+    Refusal,
+};
+
+use super::{
+    Client, Contender, Endpoint, Fallible,
+    messenger::{Kind, Messenger, body},
+};
+
+/// With these options.
+#[derive(Debug, Default)]
+pub(crate) struct Tofu {
+    options: Options,
+}
+
+impl Tofu {
+    /// Without the busy poll.
+    pub(crate) fn without_poll() -> Self {
+        Self {
+            options: Options::default().busy_poll(Duration::ZERO),
+        }
+    }
+}
+
+impl Contender for Tofu {
+    fn serve(&self, endpoint: &Endpoint, ready: &mut dyn FnMut(&Endpoint)) -> Fallible {
+        let engine = Engine::new(self.options.clone())?;
+        let mut group = engine.group()?;
+        group.post(Message::welcome_request(&address(endpoint)?))?;
+        loop {
+            match group.recv()? {
+                Event::Listening { address, .. } => match endpoint {
+                    Endpoint::Tcp(_) => ready(&Endpoint::Tcp(address.port())),
+                    Endpoint::Uds(_) => ready(endpoint),
+                },
+                Event::Message(message) if message.op_code() != OpCode::Signal => {
+                    group.post(message.into_reply()?)?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn connect(&self, endpoint: &Endpoint) -> Fallible<Box<dyn Client>> {
+        Ok(Box::new(Peer::connect(endpoint, self.options.clone())?))
+    }
+}
+
+/// The address of an endpoint in tofu's words.
+pub(crate) fn address(endpoint: &Endpoint) -> Fallible<Address> {
+    match endpoint {
+        Endpoint::Tcp(port) => Ok(Address::tcp("127.0.0.1", *port)?),
+        Endpoint::Uds(path) => Ok(Address::uds(path.to_string_lossy())?),
+    }
+}
+
+/// A client that has said hello.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its group lives only as long as this.
+    _engine: Engine,
+    pub(crate) group: ChannelGroup,
+    pub(crate) channel: ChannelNumber,
+}
+
+impl Peer {
+    /// Says hello and hears the answer.
+    pub(crate) fn connect(endpoint: &Endpoint, options: Options) -> Fallible<Self> {
+        let engine = Engine::new(options)?;
+        let mut group = engine.group()?;
+        let channel = open(&mut group, &address(endpoint)?)?;
+        Ok(Self {
+            _engine: engine,
+            group,
+            channel,
+        })
+    }
+}
+
+/// Opens one more channel.
+pub(crate) fn open(group: &mut ChannelGroup, address: &Address) -> Fallible<ChannelNumber> {
+    let channel = group.post(Message::hello_request(address))?.channel;
+    match group.recv()? {
+        Event::Message(message) if message.op_code() == OpCode::HelloResponse => Ok(channel),
+        other => Err(format!("no answer to a hello: {other:?}").into()),
+    }
+}
+
+/// Posts, and waits for room when there is none.
+pub(crate) fn post_patiently(group: &mut ChannelGroup, message: Message) -> Fallible {
+    let mut outcome = group.post(message);
+    while let Err(refused) = outcome {
+        let message = full_or_error(refused)?;
+        while !matches!(group.recv()?, Event::Drained(_)) {}
+        outcome = group.post(message);
+    }
+    Ok(())
+}
+
+/// The message, if it was refused because a queue is full.
+pub(crate) fn full_or_error(refused: PostError) -> Fallible<Message> {
+    match refused.refusal() {
+        Refusal::QueueFull { .. } => Ok(refused.into_message()),
+        _ => Err(refused.into()),
+    }
+}
+
+/// Waits for one answer.
+pub(crate) fn answer(group: &mut ChannelGroup) -> Fallible<Message> {
+    loop {
+        match group.recv()? {
+            Event::Message(message) => return Ok(message),
+            Event::Drained(_) => {}
+            other => return Err(format!("no answer: {other:?}").into()),
+        }
+    }
+}
+
+impl Messenger for Peer {
+    fn post(&mut self, kind: Kind, len: usize) -> Fallible {
+        let message = match kind {
+            Kind::Signal => Message::signal(self.channel),
+            Kind::Request => Message::request(self.channel),
+        };
+        post_patiently(&mut self.group, message.with_body(body(kind, len)))
+    }
+
+    fn flush(&mut self) -> Fallible {
+        // `recv` sends what has been gathered.
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Fallible {
+        answer(&mut self.group)?;
+        Ok(())
+    }
+}
