@@ -39,7 +39,7 @@ fn decode_64_kib_of_frames(bencher: Bencher<'_, '_>) {
         let mut count = 0;
         while let Ok(Some(frame)) = decoder.peek(&mut input) {
             let len = frame.len();
-            black_box(frame.body);
+            black_box(frame.body());
             decoder.consume(&mut input, len);
             count += 1;
         }

@@ -1,7 +1,8 @@
 //! tofu with its default options; `tofu-nopoll` with no busy poll.
 //!
-//! A message is made with a copy of the body, posted, and received with `recv`: what an application
-//! does. When the queue of the channel is full, the client waits for `Drained`.
+//! The client makes a message with a copy of the body, in memory of one that it posted before
+//! (`ChannelGroup::message`), posts it, and receives answers one by one; when the queue of the channel is
+//! full, it waits for `Drained`. The server receives as many as are at hand (`recv_many`) and answers each.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use super::{
     Client, Contender, Endpoint, Fallible,
     messenger::{Kind, Messenger, body},
 };
+
+/// Events that the server receives at once.
+const EVENTS_MAX: usize = 1024;
 
 /// With these options.
 #[derive(Debug, Default)]
@@ -35,16 +39,22 @@ impl Contender for Tofu {
         let engine = Engine::new(self.options.clone())?;
         let mut group = engine.group()?;
         group.post(Message::welcome_request(&address(endpoint)?))?;
+        let mut events = Vec::new();
         loop {
-            match group.recv()? {
-                Event::Listening { address, .. } => match endpoint {
-                    Endpoint::Tcp(_) => ready(&Endpoint::Tcp(address.port())),
-                    Endpoint::Uds(_) => ready(endpoint),
-                },
-                Event::Message(message) if message.op_code() != OpCode::Signal => {
-                    group.post(message.into_reply()?)?;
+            group.recv_many(&mut events, EVENTS_MAX)?;
+            for event in &events {
+                match event {
+                    Event::Listening { address, .. } => match endpoint {
+                        Endpoint::Tcp(_) => ready(&Endpoint::Tcp(address.port())),
+                        Endpoint::Uds(_) => ready(endpoint),
+                    },
+                    Event::Message(message) if message.op_code() != OpCode::Signal => {
+                        let echo = message.op_code().echo().ok_or("a message without an answer")?;
+                        let answer = group.message(echo, message.channel()).with_id(message.id());
+                        group.post(answer.with_body(message.body()))?;
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }
@@ -126,10 +136,11 @@ pub(crate) fn answer(group: &mut ChannelGroup) -> Fallible<Message> {
 
 impl Messenger for Peer {
     fn post(&mut self, kind: Kind, len: usize) -> Fallible {
-        let message = match kind {
-            Kind::Signal => Message::signal(self.channel),
-            Kind::Request => Message::request(self.channel),
+        let op_code = match kind {
+            Kind::Signal => OpCode::Signal,
+            Kind::Request => OpCode::Request,
         };
+        let message = self.group.message(op_code, self.channel);
         post_patiently(&mut self.group, message.with_body(body(kind, len)))
     }
 

@@ -1,8 +1,8 @@
 //! Memory of messages that a thread has posted, for those that it will post.
 //!
-//! A posted message whose bytes were copied behind others has done its work. The thread that posted it keeps
-//! its memory, a few pieces at most, and makes the next message of it: so a thread that posts again and again
-//! allocates nothing, and shares nothing with others. These are messages of the application's own making, and
+//! A posted message has done its work when it has left, or when its bytes were copied behind others. The
+//! thread that saw to that keeps its memory, a few pieces at most, and makes the next message of it: so a
+//! thread that posts again and again allocates nothing, and shares nothing with others. These are messages of the application's own making, and
 //! no pool counts them.
 
 use std::cell::RefCell;
@@ -11,8 +11,8 @@ use tofu_proto::{Blank, ChannelNumber, Message, OpCode};
 
 /// Pieces that a thread keeps.
 const KEPT_MAX: usize = 16;
-/// Bytes of one of them at most.
-const CAPACITY_MAX: usize = 4 * 1024;
+/// Bytes of one of them at most: those of a message with a full body and some text headers.
+const CAPACITY_MAX: usize = 68 * 1024;
 
 thread_local! {
     static KEPT: RefCell<Vec<Blank>> = const { RefCell::new(Vec::new()) };
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn little_is_kept() {
-        let large = || message(OpCode::Signal, CHANNEL).with_body([0; CAPACITY_MAX + 1]);
+        let large = || message(OpCode::Signal, CHANNEL).with_body(vec![0; CAPACITY_MAX + 1]);
         keep(large());
         assert_eq!(KEPT.with_borrow(Vec::len), 0);
         let many: Vec<_> = (0..2 * KEPT_MAX)

@@ -161,8 +161,8 @@ impl Group {
         let header = peer
             .connection
             .post(message, bytes_max, now, next_message_id)?;
-        if let Some(copied) = peer.connection.take_copied() {
-            blanks::keep(copied);
+        while let Some(done) = peer.connection.take_done() {
+            blanks::keep(done);
         }
         peer.note_queued();
         Ok(header)

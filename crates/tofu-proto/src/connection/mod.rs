@@ -245,10 +245,12 @@ impl Connection {
         self.queue.settle();
     }
 
-    /// The message that was posted last, if only its bytes were needed: its memory serves another one.
+    /// A message that has done its work, for it has left or its bytes were copied: its memory serves another
+    /// one. To be asked for after each post and write, until there is none: an idle connection should hold
+    /// no message.
     #[inline]
-    pub fn take_copied(&mut self) -> Option<Message> {
-        self.queue.take_copied()
+    pub fn take_done(&mut self) -> Option<Message> {
+        self.queue.take_done()
     }
 
     /// The memory in which the queue will put the next frames that leave together, for the driver to give

@@ -16,6 +16,8 @@ use crate::{ChannelNumber, Frame, Header, Message, OpCode};
 const COPIED_MAX: usize = 4 * 1024;
 /// A chunk of copied frames takes no further one beyond this many bytes.
 const CHUNK_MAX: usize = 64 * 1024;
+/// Messages whose memory is kept until the driver takes them.
+const DONE_MAX: usize = 8;
 /// Chunks whose memory is kept for the next ones, as long as the channel is busy.
 const SPARE_MAX: usize = 32;
 
@@ -27,8 +29,8 @@ pub struct SendQueue {
     rest: VecDeque<Chunk>,
     sent: usize,
     bytes: usize,
-    /// The message that was copied last: it has done its work.
-    copied: Option<Message>,
+    /// Messages that have done their work, for their memory to be used again.
+    done: Vec<Message>,
     /// The memory of chunks that have left, for the next ones.
     spare: Vec<Vec<u8>>,
 }
@@ -74,9 +76,7 @@ impl SendQueue {
         if self.first.is_some() {
             if frame_len <= COPIED_MAX {
                 self.push_copy(&message);
-                // One of a pool goes back there at once.
-                self.copied = Some(message).filter(|message| message.home().is_none());
-                return;
+                return self.finish(message);
             }
             // It may wait for long: meanwhile it is neither being received nor in the
             // application's hands, and the pool must not starve for it.
@@ -141,18 +141,27 @@ impl SendQueue {
         {
             self.sent -= first.len();
             let next = self.rest.pop_front();
-            if let Some(Chunk::Frames(mut bytes)) = mem::replace(&mut self.first, next)
-                && self.spare.len() < SPARE_MAX
-            {
-                bytes.clear();
-                self.spare.push(bytes);
+            match mem::replace(&mut self.first, next) {
+                Some(Chunk::Frames(mut bytes)) if self.spare.len() < SPARE_MAX => {
+                    bytes.clear();
+                    self.spare.push(bytes);
+                }
+                Some(Chunk::Whole { message, .. }) => self.finish(message),
+                Some(Chunk::Frames(_)) | None => {}
             }
         }
     }
 
-    /// The message that was queued last, if only its bytes were needed.
-    pub(super) fn take_copied(&mut self) -> Option<Message> {
-        self.copied.take()
+    /// The message has done its work. One of a pool goes back there at once.
+    fn finish(&mut self, message: Message) {
+        if message.home().is_none() && self.done.len() < DONE_MAX {
+            self.done.push(message);
+        }
+    }
+
+    /// A message that has done its work.
+    pub(super) fn take_done(&mut self) -> Option<Message> {
+        self.done.pop()
     }
 
     /// The memory that waits for the next chunks.

@@ -18,6 +18,7 @@ use super::{
     timers::Noted,
 };
 use crate::{
+    blanks,
     budget::Charge,
     channels::GroupId,
     event::Reason,
@@ -257,6 +258,9 @@ impl Peer {
                     open.writing = Writing::Broken(reason);
                 }
             }
+        }
+        while let Some(done) = self.connection.take_done() {
+            blanks::keep(done);
         }
         self.note_queued();
     }
