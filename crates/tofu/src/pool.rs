@@ -293,12 +293,12 @@ impl Stock {
         Some(self.shelf.message_in(memory))
     }
 
-    /// Whether there is a message to receive into: one of the pool then waits here.
-    pub(crate) fn has_message(&mut self) -> bool {
-        if self.read.is_empty() && self.memory.is_empty() {
-            self.shelf.take(1, &mut self.memory);
-        }
-        !self.read.is_empty() || !self.memory.is_empty()
+    /// Whether there is a message to receive into, as long as no other group takes it.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.read.is_empty()
+            || !self.memory.is_empty()
+            || !lock(&self.shelf.memory).is_empty()
+            || !self.shelf.pool.is_empty()
     }
 
     /// Keeps a message that the application is done with for the next one that comes.
