@@ -36,7 +36,12 @@ fn shows_cpu(results: &Results, metric: Metric) -> bool {
 /// What a cell says.
 fn legend(results: &Results, metric: Metric) -> String {
     let mut parts = vec![format!("**{}**: median (min to max)", metric.name())];
-    if !results.workload.baselines.is_empty() {
+    let is_compared = |row: &Row| {
+        let columns = 0..results.columns.len();
+        let mut ratios = columns.flat_map(|column| results.ratios(row, column, metric));
+        ratios.any(|ratio| ratio.is_some())
+    };
+    if results.rows.iter().any(is_compared) {
         let baselines: Vec<_> = results
             .workload
             .baselines
@@ -177,6 +182,12 @@ mod tests {
         let mut lens = text.lines().map(str::len);
         let first = lens.next().unwrap();
         assert!(lens.all(|len| len == first), "{text}");
+    }
+
+    #[test]
+    fn where_nothing_can_be_compared_no_ratio_is_promised() {
+        assert!(legend(&results(), Metric::P50).contains("ratio to *raw*"));
+        assert!(!legend(&results(), Metric::Memory).contains("ratio"));
     }
 
     #[test]
