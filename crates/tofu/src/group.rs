@@ -56,6 +56,10 @@ pub(crate) struct Group {
     spare: Mutex<Vec<Vec<u8>>>,
     /// How often a driver looked at what was left for it.
     looks: AtomicU64,
+    /// When a poster last wrote, on whichever channel: before which look, and when in nanoseconds of the
+    /// engine's clock.
+    left_before_look: AtomicU64,
+    left_at: AtomicU64,
     /// The application has events at hand, and has not kept what it says waiting for long.
     has_unread: AtomicBool,
     tokens: AtomicUsize,
@@ -86,6 +90,8 @@ impl Group {
             gatherings: AtomicU64::new(0),
             spare: Mutex::default(),
             looks: AtomicU64::new(0),
+            left_before_look: AtomicU64::new(u64::MAX),
+            left_at: AtomicU64::new(0),
             has_unread: AtomicBool::new(false),
             tokens: AtomicUsize::new(0),
             caller_turns: AtomicU64::new(0),
@@ -166,6 +172,19 @@ impl Group {
     #[inline]
     pub(crate) fn looks(&self) -> u64 {
         self.looks.load(Ordering::Relaxed)
+    }
+
+    /// When a poster of this group last wrote since the driver's last look, if one has.
+    #[inline]
+    pub(crate) fn left_at(&self) -> Option<Instant> {
+        let then = self.left_before_look.load(Ordering::Relaxed);
+        (then == self.looks()).then(|| Instant::from_nanos(self.left_at.load(Ordering::Relaxed)))
+    }
+
+    /// A poster has written.
+    pub(crate) fn note_left(&self, now: Instant) {
+        self.left_at.store(now.as_nanos(), Ordering::Relaxed);
+        self.left_before_look.store(self.looks(), Ordering::Relaxed);
     }
 
     /// Whether the application has events at hand, and so will be back for them.
@@ -320,6 +339,8 @@ impl Group {
         match self.engine.channels.lock(number) {
             Some(channel) if channel.group == self.id => Ok(channel),
             Some(_) => Err(Refusal::InvalidChannelGroup(number)),
+            // It may have been retired, and said bye by itself, since this began.
+            None if self.is_retired() => Err(Refusal::ShutdownStarted),
             None => Err(Refusal::InvalidChannelNumber(number)),
         }
     }

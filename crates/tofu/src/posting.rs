@@ -195,16 +195,15 @@ impl Group {
         let End::Peer(peer) = &mut channel.end else {
             return;
         };
-        let enough = peer.has_gathered_enough();
-        if peer.is_noted && !enough && !says_bye && peer.gathering.goes_on(self.looks()) {
+        let leaves = peer.has_gathered_enough()
+            || (peer.takes_bytes()
+                && !peer.gathering.waits(self.left_at(), self.has_unread(), || {
+                    self.engine.clock.now()
+                }));
+        if !leaves && peer.is_noted && !says_bye {
             // A driver knows of it: nothing else is to be done.
             return;
         }
-        let leaves = enough
-            || (peer.takes_bytes()
-                && !peer
-                    .gathering
-                    .waits(self.looks(), self.has_unread(), || self.engine.clock.now()));
         if leaves {
             self.flush(token, peer);
         }
@@ -227,7 +226,7 @@ impl Group {
     fn flush(&self, token: Token, peer: &mut Peer) {
         peer.flush(&self.registry, token, self.engine.clock.now(), By::Poster);
         // Writing takes a while: the pause counts from its end.
-        peer.gathering.left(self.looks(), self.engine.clock.now());
+        self.note_left(self.engine.clock.now());
     }
 
     /// A listener takes nothing but an order to close.

@@ -174,7 +174,7 @@ impl Peer {
             room: Room::Unasked,
             charge,
             noted: Noted::default(),
-            gathering: Gathering::new(),
+            gathering: Gathering::default(),
             is_noted: false,
         }
     }
@@ -262,6 +262,7 @@ impl Peer {
         while let Some(done) = self.connection.take_done() {
             blanks::keep(done);
         }
+        self.gathering.left();
         self.note_queued();
     }
 
