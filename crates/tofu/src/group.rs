@@ -338,9 +338,9 @@ impl Group {
         }
         match self.engine.channels.lock(number) {
             Some(channel) if channel.group == self.id => Ok(channel),
+            // The group may have been retired, and said bye by itself, since this began.
+            _ if self.is_retired() => Err(Refusal::ShutdownStarted),
             Some(_) => Err(Refusal::InvalidChannelGroup(number)),
-            // It may have been retired, and said bye by itself, since this began.
-            None if self.is_retired() => Err(Refusal::ShutdownStarted),
             None => Err(Refusal::InvalidChannelNumber(number)),
         }
     }

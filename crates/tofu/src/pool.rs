@@ -195,8 +195,12 @@ impl Shelf {
 
     /// Drops messages, those of this shelf all at once.
     pub(crate) fn drop_all(&self, messages: impl Iterator<Item = Message>) {
-        let ours = messages.filter(|message| self.is_home_of(message));
-        self.take_back_all(ours.map(Message::into_memory));
+        // Apart from the lock: what is not ours goes home meanwhile, and may look at all shelves.
+        let ours: Vec<_> = messages
+            .filter(|message| self.is_home_of(message))
+            .map(Message::into_memory)
+            .collect();
+        self.take_back_all(ours.into_iter());
     }
 
     fn take_back_all(&self, memory: impl Iterator<Item = Blank>) {
@@ -234,6 +238,8 @@ impl Shelf {
         drop(reserve);
         if !spare.is_empty() {
             lock(&self.memory).extend(spare);
+            // Who looked meanwhile has found them neither here nor there.
+            self.pool.call_next();
         }
         if !into.is_empty() {
             return;
@@ -303,7 +309,9 @@ impl Stock {
 
     /// Keeps a message that the application is done with for the next one that comes.
     pub(crate) fn reuse(&mut self, message: Message) {
-        if self.shelf.is_home_of(&message) {
+        // Else another group is to have it.
+        let is_free = !self.shelf.pool.someone_waits.load(Ordering::SeqCst);
+        if is_free && self.shelf.is_home_of(&message) {
             self.read.push(message);
         }
     }

@@ -175,15 +175,13 @@ impl Group {
             // The group says bye by itself, since the channel was looked up.
             return PostError::new(error.into_message(), Refusal::ShutdownStarted);
         }
-        if let Refusal::QueueFull { queued_bytes, .. } = *error.refusal() {
+        if let Refusal::QueueFull { .. } = error.refusal() {
             self.engine.counters.count(Counter::QueueFull);
             let bytes = error.message().frame_len();
             // A note for less may stand in the budget's line: it only calls too early.
             peer.room = Room::Wanted(bytes);
-            if queued_bytes + bytes <= self.engine.options.channel_queue_bytes_max {
-                // It is the engine's budget that is used up.
-                self.look_at(token);
-            }
+            // The queue may be short already, or nobody waits for the socket: a driver sees to both.
+            self.look_at(token);
         }
         error
     }

@@ -277,3 +277,21 @@ fn a_message_of_the_group_is_empty_whatever_was_posted_before() {
         }
     });
 }
+
+/// What was read is dropped with the pool's shelf at hand, and may be of another pool that is waited for.
+#[test]
+fn messages_of_another_group_among_those_that_were_read_block_nobody() {
+    watched("receiving", || {
+        let engine = engine_with(Options::default().pool_messages(0, 2));
+        let mut group = engine.group().expect("a group");
+        for _ in 0..4 {
+            group.notify(Some(engine.message()));
+        }
+        let (mut events, mut seen) = (Vec::new(), 0);
+        while seen < 4 {
+            seen += group.recv_many(&mut events, 1).expect("not shutting down");
+        }
+        events.clear();
+        assert_eq!(engine.metrics().pool_messages_out, 0);
+    });
+}

@@ -159,6 +159,9 @@ impl Reactor {
         if !may_wait {
             driver.wait(Some(Duration::ZERO))?;
         } else if !Self::busy_poll(driver, group, patience)? {
+            // Others may wait for what this driver has no use for, and this one must not sleep over it.
+            driver.stock.put_back();
+            let patience = driver.patience(group, patience);
             match driver.sleep(|reactor| reactor.wait(patience)) {
                 Some(waited) => waited?,
                 None => driver.wait(Some(Duration::ZERO))?,
