@@ -278,7 +278,7 @@ fn a_message_of_the_group_is_empty_whatever_was_posted_before() {
     });
 }
 
-/// What was read is dropped with the pool's shelf at hand, and may be of another pool that is waited for.
+/// Messages of the application's own among those that were read go home as well.
 #[test]
 fn messages_of_another_group_among_those_that_were_read_block_nobody() {
     watched("receiving", || {
