@@ -511,6 +511,7 @@ impl Message {
         content.channel = channel;
         content.id = frame.header.id;
         content.text_headers_len = usize::from(frame.header.text_headers_len);
+        content.defect = None;
         content.payload.clear();
         content.payload.extend_from_slice(frame.payload);
     }

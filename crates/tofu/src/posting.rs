@@ -97,7 +97,7 @@ impl Group {
             drop(channel);
             return self.send_to_listener(message);
         };
-        let header = match self.enqueue(peer, message) {
+        let header = match self.enqueue(token, peer, message) {
             Ok(header) => header,
             Err(error) => return Err(self.refused(token, peer, error)),
         };
@@ -122,7 +122,7 @@ impl Group {
         };
         let mut says_bye = false;
         let outcome = loop {
-            match self.enqueue(peer, message) {
+            match self.enqueue(token, peer, message) {
                 Ok(header) => says_bye |= is_bye(header.op_code),
                 Err(error) => break Err(self.refused(token, peer, error)),
             }
@@ -147,16 +147,24 @@ impl Group {
 
     /// Queues a message, if its channel and the engine's budget have room for it.
     #[inline]
-    fn enqueue(&self, peer: &mut Peer, message: Message) -> Result<Header, PostError> {
-        if matches!(peer.socket, Socket::Closed) {
+    fn enqueue(
+        &self,
+        token: Token,
+        peer: &mut Peer,
+        message: Message,
+    ) -> Result<Header, PostError> {
+        if peer.takes_no_more() {
             let refusal = self.closed(peer.connection.channel());
             return Err(PostError::new(message, refusal));
         }
-        let queued = peer.connection.queue().bytes() + message.frame_len();
-        let bytes_max = peer
-            .charge
-            .reach(queued)
-            .min(self.engine.options.channel_queue_bytes_max);
+        let mut bytes_max = self.bytes_max(peer, &message);
+        if peer.connection.queue().bytes() + message.frame_len() > bytes_max
+            && peer.waits_for_a_look()
+        {
+            // What only waits for company does not keep others out.
+            self.flush(token, peer);
+            bytes_max = self.bytes_max(peer, &message);
+        }
         let now = || self.engine.clock.now();
         let header = peer
             .connection
@@ -166,6 +174,15 @@ impl Group {
         }
         peer.note_queued();
         Ok(header)
+    }
+
+    /// How many bytes may be queued on the channel with this message.
+    #[inline]
+    fn bytes_max(&self, peer: &Peer, message: &Message) -> usize {
+        let wanted = peer.connection.queue().bytes() + message.frame_len();
+        peer.charge
+            .reach(wanted)
+            .min(self.engine.options.channel_queue_bytes_max)
     }
 
     /// What follows when a message was not queued.
@@ -204,6 +221,10 @@ impl Group {
         }
         if leaves {
             self.flush(token, peer);
+            if peer.connection.queue().is_empty() && !peer.is_noted {
+                // No driver will look at it for this.
+                self.take_memory(&mut peer.connection);
+            }
         }
         let first_left = peer.waits_for_a_look() && !mem::replace(&mut peer.is_noted, true);
         if first_left {

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::*;
-use tofu::{ChannelGroup, ChannelNumber, Engine, Message, OpCode, Options, Refusal};
+use tofu::{ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Refusal};
 
 /// Longer than any test may take: what waits for it fails.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -301,4 +301,41 @@ fn two_ends_dropped_at_once_do_not_wait_for_each_other() {
             end.join("dropping one end");
         }
     });
+}
+
+/// A thread that posts while the group is dropped: what was taken arrives, the rest is refused.
+#[test]
+fn what_is_taken_while_the_group_is_dropped_arrives() {
+    for _ in 0..100 {
+        let engine = engine_with(Options::default().drain_timeout(WATCHDOG));
+        let other = engine_with(Options::default());
+        let p = pair_between(&other, &engine, &loopback());
+        let (mut server, client, channel) = (p.server, p.client, p.at_client);
+        let poster = client.poster();
+        let posting = Watched::start(move || {
+            let mut taken = 0;
+            loop {
+                match poster.post(Message::signal(channel)) {
+                    Ok(_) => taken += 1,
+                    Err(refused) => match refused.refusal() {
+                        Refusal::QueueFull { .. } => std::thread::yield_now(),
+                        _ => return taken,
+                    },
+                }
+            }
+        });
+        message_of(&mut server, OpCode::Signal);
+        drop(client);
+        let heard = watched("receiving", move || {
+            let mut heard = 1;
+            loop {
+                match server.recv().expect("not shutting down") {
+                    Event::Message(_) => heard += 1,
+                    Event::Closed { .. } => return heard,
+                    _ => {}
+                }
+            }
+        });
+        assert_eq!(heard, posting.join("posting"));
+    }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::{sync::mpsc, thread};
 
 use support::*;
-use tofu::{Event, Message, OpCode};
+use tofu::{Event, Message, OpCode, Options};
 
 /// Bursts of every small length, each followed by silence.
 const BURSTS: usize = 200;
@@ -109,5 +109,29 @@ fn many_threads_post_into_one_group_and_each_ones_order_is_kept() {
             next_of[thread] += 1;
         }
         assert_eq!(all_done.iter().take(THREADS).count(), THREADS);
+    });
+}
+
+/// The peer reads, and the socket takes everything: what waits for company must not fill the queue.
+#[test]
+fn what_only_waits_for_others_keeps_nothing_out() {
+    const BOUND: usize = 140_000;
+    over_both(|address| {
+        let engine = engine_with(Options::default().queue_bytes(BOUND, 8 * BOUND));
+        let mut p = raw_pair(&engine, address);
+        for round in 0..50 {
+            // Small ones gather, and the large one does not fit beside them.
+            let first = round * 7;
+            for number in first..first + 6 {
+                let posted = p.server.post(numbered(p.at_server, number, 4_000));
+                posted.expect("small ones fit");
+            }
+            let large =
+                numbered(p.at_server, first + 6, 60_000).with_header("k", "v".repeat(60_000));
+            p.server.post(large).expect("the socket has room");
+            for number in first..first + 7 {
+                assert_eq!(number_of(&p.raw.recv()), number);
+            }
+        }
     });
 }

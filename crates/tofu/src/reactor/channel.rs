@@ -179,6 +179,16 @@ impl Peer {
         }
     }
 
+    /// Whether the socket was closed, or our direction of the stream ended: what is posted could not leave.
+    #[inline]
+    pub(crate) fn takes_no_more(&self) -> bool {
+        match &self.socket {
+            Socket::Closed => true,
+            Socket::Open(open) => open.writing == Writing::Ended,
+            _ => false,
+        }
+    }
+
     /// Whether the socket takes bytes, as far as anyone knows.
     pub(crate) fn takes_bytes(&self) -> bool {
         matches!(&self.socket, Socket::Open(open) if open.writing == Writing::Ready)
