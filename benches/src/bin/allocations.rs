@@ -45,9 +45,19 @@ fn main() -> Fallible {
         ("one way, 1 KiB", one_way, 1024, false),
         ("one way, 1 KiB, memory used again", one_way, 1024, true),
         ("round trip, 64 bytes", round_trips, 64, false),
-        ("round trip, 64 bytes, memory used again", round_trips, 64, true),
+        (
+            "round trip, 64 bytes, memory used again",
+            round_trips,
+            64,
+            true,
+        ),
         ("round trip, 1 KiB", round_trips, 1024, false),
-        ("round trip, 1 KiB, memory used again", round_trips, 1024, true),
+        (
+            "round trip, 1 KiB, memory used again",
+            round_trips,
+            1024,
+            true,
+        ),
     ] {
         let path = directory.path().join(row.replace(' ', "-"));
         let mut server = Server::start(&Address::uds(path.to_string_lossy())?)?;

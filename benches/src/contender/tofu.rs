@@ -49,7 +49,10 @@ impl Contender for Tofu {
                         Endpoint::Uds(_) => ready(endpoint),
                     },
                     Event::Message(message) if message.op_code() != OpCode::Signal => {
-                        let echo = message.op_code().echo().ok_or("a message without an answer")?;
+                        let echo = message
+                            .op_code()
+                            .echo()
+                            .ok_or("a message without an answer")?;
                         let answer = group.message(echo, message.channel()).with_id(message.id());
                         group.post(answer.with_body(message.body()))?;
                     }

@@ -97,7 +97,8 @@ fn a_small_pool_and_a_slow_application_lose_nothing() {
             let heard = hear_to_the_end(&mut p.server, p.at_server, hold);
             assert!(heard.messages.into_iter().eq(0..MESSAGES));
             sender.join("sending");
-            assert!(engine.metrics().pool_empty > 0);
+            // One that holds nothing back keeps up with even this pool.
+            assert!(hold == 1 || engine.metrics().pool_empty > 0);
             assert_eq!(engine.metrics().pool_messages_out, 0);
         });
     }

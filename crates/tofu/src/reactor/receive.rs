@@ -221,7 +221,12 @@ impl Reactor {
     fn read_some(&mut self, group: &Group, peer: &mut Peer, ends: bool) -> Read {
         let mut scratch = std::mem::take(&mut self.scratch);
         let read = (|| {
-            for _ in 0..READS_MAX {
+            for reads in 0..READS_MAX {
+                // What the turn has no room for would have to be copied. Half of the room is for the others.
+                let share = group.engine.pool.messages_per_turn() >> reads.min(1);
+                if self.received >= share {
+                    break;
+                }
                 // Else what was read would have to be kept.
                 if self.mode.is_listening() && !self.stock.has_message() && !self.may_exceed_pool()
                 {
@@ -253,9 +258,6 @@ impl Reactor {
                 // A short read has emptied the socket, unless its end is behind it.
                 if count < scratch.len() && !ends {
                     return Read::Dry;
-                }
-                if self.received >= group.engine.pool.messages_per_turn() / 2 {
-                    break;
                 }
             }
             Read::Unfinished
