@@ -404,3 +404,36 @@ impl Poster {
         self.group.notify(message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, net::TcpListener};
+
+    use super::*;
+    use crate::{Engine, Options, reactor::channel::End};
+    use tofu_proto::Address;
+
+    /// No driver looks at the channel any more.
+    #[test]
+    fn a_channel_that_has_nothing_left_to_send_keeps_no_memory() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let address = Address::tcp("127.0.0.1", port).expect("an address");
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let group = engine.group().expect("a group");
+        let hello = group.post(Message::hello_request(&address)).expect("taken");
+        let (mut peer, _) = listener.accept().expect("accepted");
+        peer.read_exact(&mut vec![0; hello.frame_len()])
+            .expect("read");
+        let signals = (0..3).map(|_| group.message(OpCode::Signal, hello.channel));
+        group
+            .post_many(&mut signals.collect())
+            .expect("the socket takes them");
+        let mut channel = group.group.channel(hello.channel).expect("open");
+        let End::Peer(peer) = &mut channel.end else {
+            panic!("not a listener");
+        };
+        assert!(peer.connection.queue().is_empty());
+        assert!(peer.connection.spare_memory().is_empty());
+    }
+}
