@@ -49,7 +49,7 @@ impl Budget {
         self.bytes_max.saturating_sub(self.used())
     }
 
-    /// Calls `group` to look at the channel once there is room for as many bytes as it was refused:
+    /// Calls `group` to look at the channel once there is room for as many bytes as were missing:
     /// not for more, or peers that never read would keep the others waiting.
     pub(crate) fn call_when_room(&self, group: &Arc<Group>, channel: Token, bytes: usize) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,9 @@ impl Budget {
         self.someone_waits.store(true, Ordering::SeqCst);
         drop(refused);
         // The room may have come in the meantime.
-        self.call_refused();
+        if bytes <= self.room() {
+            self.call_refused();
+        }
     }
 
     fn call_refused(&self) {
@@ -107,6 +109,11 @@ impl Charge {
             return self.bytes;
         }
         self.bytes.saturating_add(self.budget.room())
+    }
+
+    /// How many bytes the budget must have for the channel's queue to hold `wanted`.
+    pub(crate) fn missing(&self, wanted: usize) -> usize {
+        wanted.saturating_sub(self.bytes)
     }
 
     /// The channel's queue now holds this many bytes.
