@@ -66,8 +66,24 @@ impl Budget {
         }
     }
 
+    /// Calls nobody to this channel any more: it is closed.
+    pub(crate) fn forget(&self, group: GroupId, channel: Token) {
+        if !self.is_awaited() {
+            return;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.remove(&(group, channel));
+        self.someone_waits
+            .store(!refused.is_empty(), Ordering::SeqCst);
+    }
+
+    /// Whether a channel waits for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.someone_waits.load(Ordering::SeqCst)
+    }
+
     fn call_refused(&self) {
-        if !self.someone_waits.load(Ordering::SeqCst) {
+        if !self.is_awaited() {
             return;
         }
         let room = self.room();

@@ -130,6 +130,7 @@ impl Reactor {
         // The socket goes now, and hard.
         peer.socket = Socket::Closed;
         group.remove(token);
+        group.engine.budget.forget(group.id, token);
         self.tidy_timers(group);
         group
             .engine
