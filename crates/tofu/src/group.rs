@@ -220,8 +220,9 @@ impl Group {
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
     /// keeper looks anyway. One who has a number of `events` to see to will be back, and what was left
-    /// unfinished for want of time can wait for the keeper: two of its looks at most, for the first one only sees that a
-    /// caller was here.
+    /// unfinished for want of time can wait for the keeper: two of its looks at most, for the first one
+    /// only sees that a caller was here. If it came sooner, it would read on for an application that takes
+    /// a few milliseconds for what it has, until the pool is empty.
     pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
         let timer = driver.next_deadline().map_or(u64::MAX, Instant::as_nanos);
         let due = match driver.is_busy(self) {

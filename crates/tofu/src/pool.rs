@@ -412,4 +412,25 @@ mod tests {
         assert!(stock.read.is_empty());
         assert_eq!(other.out(), 0);
     }
+
+    #[test]
+    fn what_was_read_is_not_kept_while_another_group_waits() {
+        let pool = Pool::new(0, 1);
+        let mut stock = Stock::new(Shelf::new(&pool));
+        let message = stock.message(1).expect("the only one");
+        pool.line_up(Weak::new());
+        stock.reuse(message);
+        assert_eq!(pool.out(), 0);
+    }
+
+    /// Between the reserve and a shelf they are neither here nor there for one who looks.
+    #[test]
+    fn who_gets_in_line_while_messages_move_to_a_shelf_is_called() {
+        let pool = Pool::new(0, 2);
+        let shelf = Shelf::new(&pool);
+        pool.line_up(Weak::new());
+        let _taken = shelf.try_message().expect("the first of two");
+        assert!(!pool.is_empty(), "the second one lies on the shelf");
+        assert!(!pool.someone_waits.load(Ordering::SeqCst));
+    }
 }

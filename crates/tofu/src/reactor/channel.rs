@@ -85,10 +85,9 @@ pub(crate) struct Peer {
 pub(crate) enum Room {
     /// None was refused.
     Unasked,
-    /// As many bytes as were refused last, as soon as this channel's queue is short.
+    /// As many bytes as were refused last, as soon as this channel's queue is short and the engine's budget has
+    /// what is missing.
     Wanted(usize),
-    /// The same, and the engine's budget has not got them: it calls when it has.
-    InLine(usize),
 }
 
 /// A peer's socket, from the address to the end.

@@ -10,7 +10,7 @@ use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
     Reactor, Ready,
-    channel::{End, Peer, Room, Socket, Writing},
+    channel::{End, Peer, Socket, Writing},
     close::Mode,
 };
 use crate::{
@@ -97,10 +97,6 @@ impl Reactor {
         token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        if let Room::InLine(bytes) = peer.room {
-            // Perhaps it was called: then it is in line no more.
-            peer.room = Room::Wanted(bytes);
-        }
         match &peer.socket {
             Socket::Unopened(address) => {
                 let address = address.clone();
