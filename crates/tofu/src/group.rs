@@ -29,7 +29,8 @@ use crate::{
 
 /// How long gathered frames wait for a driver at most.
 pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
-/// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them.
+/// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them: until
+/// the keeper finds that nothing gathers here any more.
 const SPARE_MAX: usize = 16;
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
@@ -153,7 +154,7 @@ impl Group {
         !lock(&self.gathered).is_empty()
     }
 
-    /// Gives memory to a channel that begins to gather.
+    /// Gives memory to a channel that has a use for it.
     pub(crate) fn lend_memory(&self, connection: &mut Connection) {
         connection.spare_memory().extend(lock(&self.spare).pop());
     }
@@ -166,6 +167,11 @@ impl Group {
             let room = SPARE_MAX - spare.len();
             spare.extend(mem::take(theirs).into_iter().take(room));
         }
+    }
+
+    /// Keeps no memory for what may be gathered.
+    pub(crate) fn give_up_memory(&self) {
+        lock(&self.spare).clear();
     }
 
     /// How often a driver looked at what was gathered.

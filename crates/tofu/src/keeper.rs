@@ -217,6 +217,9 @@ impl Ward {
         let gatherings = self.group.gatherings();
         let gathers = mem::replace(&mut self.gatherings_seen, gatherings) != gatherings;
         let gathered = self.group.has_gathered();
+        if !gathers && !gathered {
+            self.group.give_up_memory();
+        }
         if caller_was_here && !called && !gathered {
             if gathers {
                 // It will again: to look once more is less than to be called.

@@ -165,6 +165,9 @@ impl Group {
             self.flush(token, peer);
             bytes_max = self.bytes_max(peer, &message);
         }
+        if peer.connection.queue().wants_memory(&message) {
+            self.lend_memory(&mut peer.connection);
+        }
         let now = || self.engine.clock.now();
         let header = peer
             .connection
@@ -227,9 +230,6 @@ impl Group {
             }
         }
         let first_left = peer.waits_for_a_look() && !mem::replace(&mut peer.is_noted, true);
-        if first_left {
-            self.lend_memory(&mut peer.connection);
-        }
         // A bye has a timer; a socket that broke is the driver's to close.
         let needs_driver =
             peer.is_broken() || (says_bye && peer.connection.poll_timeout().is_some());
