@@ -18,7 +18,7 @@ use crate::{
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper,
-    pool::{Shelf, Stock},
+    pool::{Shelf, Stock, Waits},
     reactor::{
         self, Attention, BusyPoll, Reactor,
         channel::{Channel, End, ListenerSocket},
@@ -247,6 +247,13 @@ impl Group {
         let time = time.map_or(u64::MAX, Instant::as_nanos);
         self.keeper_looks_at.store(time, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+}
+
+/// The pool has a message again.
+impl Waits for Group {
+    fn call(&self) {
+        self.nudge();
     }
 }
 

@@ -63,6 +63,7 @@ mod options;
 mod pool;
 mod posting;
 mod reactor;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
