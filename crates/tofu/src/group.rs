@@ -5,7 +5,7 @@ use std::{
     io, mem,
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use crate::{
         rest::{Gathered, Rest},
         ward::{BACK_MAX, Cared, Driven},
     },
+    members::Members,
     pool::{Shelf, Stock, Waits},
     reactor::{
         self, Attention, BusyPoll, Reactor,
@@ -27,6 +28,7 @@ use crate::{
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them.
@@ -47,9 +49,7 @@ pub(crate) struct Group {
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
     poller_descriptor: RawFd,
     waker: Waker,
-    /// The group takes no more messages. Set with the members locked.
-    retired: AtomicBool,
-    members: Mutex<HashSet<Token>>,
+    members: Members,
     attention: Mutex<Vec<Attention>>,
     /// Memory for what is gathered, which belongs to no channel now.
     spare: Mutex<Vec<Vec<u8>>>,
@@ -79,8 +79,7 @@ impl Group {
             poller_descriptor: poll.as_raw_fd(),
             waker: Waker::new(poll.registry(), reactor::WAKER)?,
             seat: Seat::new(Reactor::new(poll, busy_poll, stock)),
-            retired: AtomicBool::new(false),
-            members: Mutex::default(),
+            members: Members::new(id),
             attention: Mutex::default(),
             spare: Mutex::default(),
             looks: AtomicU64::new(0),
@@ -290,11 +289,11 @@ impl Group {
     }
 
     pub(crate) fn all_channels(&self) -> Vec<Token> {
-        lock(&self.members).iter().copied().collect()
+        self.members.all()
     }
 
     pub(crate) fn channels_open(&self) -> usize {
-        lock(&self.members).len()
+        self.members.count()
     }
 
     pub(crate) fn has_no_channels(&self) -> bool {
@@ -307,16 +306,14 @@ impl Group {
         }
     }
 
-    /// The group's channels, for one to be added: `None` if the group is retired. As long as they are
-    /// held it is not, and whoever retires it later finds the new one.
+    /// The group's channels, for one to be added, unless the group is retired.
     pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
-        let members = lock(&self.members);
-        (!self.is_retired()).then_some(members)
+        self.members.join()
     }
 
     /// Adds a channel that the driver opens.
     pub(crate) fn add(&self, token: Token, end: End) {
-        self.open_at(token, end, &mut lock(&self.members));
+        self.open_at(token, end, &mut self.members.hold());
     }
 
     pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
@@ -331,15 +328,13 @@ impl Group {
 
     /// Forgets a closed channel, and lets its number rest.
     pub(crate) fn remove(&self, token: Token) {
-        lock(&self.members).remove(&token);
+        self.members.hold().remove(&token);
         self.engine.channels.release(number_of(token));
     }
 
     /// Takes no more messages, and closes all channels this way.
     pub(crate) fn retire(&self, mode: Mode) {
-        let members = lock(&self.members);
-        self.retired.store(true, Ordering::Release);
-        drop(members);
+        self.members.retire();
         // Their addresses are free when this returns; the rest is the driver's.
         for token in self.all_channels() {
             if let Some(mut channel) = self.channel_at(token)
@@ -353,30 +348,17 @@ impl Group {
 
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
+        self.members.is_retired()
     }
 
     /// The channel that a message is posted to.
     #[inline]
     pub(crate) fn channel(&self, number: ChannelNumber) -> Result<ChannelGuard<'_>, Refusal> {
-        if self.is_retired() {
-            return Err(Refusal::ShutdownStarted);
-        }
-        match self.engine.channels.lock(number) {
-            Some(channel) if channel.group == self.id => Ok(channel),
-            // The group may have been retired, and said bye by itself, since this began.
-            _ if self.is_retired() => Err(Refusal::ShutdownStarted),
-            Some(_) => Err(Refusal::InvalidChannelGroup(number)),
-            None => Err(Refusal::InvalidChannelNumber(number)),
-        }
+        self.members.channel(&self.engine.channels, number)
     }
 }
 
 /// The number of the channel that has this token.
 pub(crate) fn number_of(token: Token) -> ChannelNumber {
     ChannelNumber::new(u16::try_from(token.0 & usize::from(u16::MAX)).unwrap_or_default())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -57,6 +57,7 @@ mod engine;
 mod event;
 mod group;
 mod keeper;
+mod members;
 mod metrics;
 mod net;
 mod options;
