@@ -13,12 +13,15 @@ use std::{
     collections::VecDeque,
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use tofu_proto::ChannelNumber;
 
-use crate::reactor::channel::Channel;
+use crate::{
+    reactor::channel::Channel,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// Closings for which a number rests.
 const QUARANTINE: usize = 1024;
@@ -121,7 +124,7 @@ impl Channels {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 }
 
@@ -136,7 +139,7 @@ impl fmt::Debug for Channels {
 impl Place {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Option<Channel>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -168,7 +171,7 @@ fn position(number: ChannelNumber) -> (usize, usize) {
     (number / PAGE_LEN, number % PAGE_LEN)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -57,12 +57,14 @@ mod engine;
 mod event;
 mod group;
 mod keeper;
+mod members;
 mod metrics;
 mod net;
 mod options;
 mod pool;
 mod posting;
 mod reactor;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -123,7 +123,7 @@ impl Reactor {
     pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
         while let Some(&token) = self.starved.front() {
             if !self.may_receive(group) {
-                return group.engine.pool.line_up(Arc::downgrade(group));
+                return group.engine.pool.line_up(group);
             }
             // It stays in line until it has read all it can: only then was the hunger over. But the
             // next portion is for the next one.
@@ -335,7 +335,7 @@ impl Reactor {
         if self.starved.is_empty() {
             group.engine.counters.count(Counter::PoolEmpty);
             self.inbox.push(Event::PoolEmpty);
-            group.engine.pool.line_up(Arc::downgrade(group));
+            group.engine.pool.line_up(group);
         }
         self.starved.push_back(token);
     }
