@@ -58,7 +58,8 @@ impl Saying {
 }
 
 impl Spoken {
-    fn append_to(&self, out: &mut Vec<u8>) {
+    /// Its bytes on the wire.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
         let header = Header {
             more: self.more,
             id: u64::from(self.id).into(),

@@ -25,7 +25,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use arbitrary::{Arbitrary, Unstructured};
 
 use self::{house::House, run::Run};
-use crate::frames::{Len, Saying};
+use crate::frames::{Len, Saying, Spoken};
 
 /// Steps of one run.
 const STEPS_MAX: usize = 80;
@@ -43,6 +43,12 @@ enum Step {
         what: Vec<Saying>,
         pieces: [u8; 3],
         is_heard: bool,
+    },
+    /// A peer says the same again and again: more than the pool has messages for.
+    Flood {
+        peer: u8,
+        what: Spoken,
+        count: u8,
     },
     /// The application reads so many events, if there are.
     Hear {

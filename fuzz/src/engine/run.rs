@@ -18,6 +18,8 @@ use crate::frames::op_code;
 const PEERS_MAX: usize = CHANNELS_MAX - CHANNELS_BEFORE + 1;
 /// Things said in one step.
 const SAYINGS_MAX: usize = 24;
+/// Things said again and again in one step.
+const FLOOD_MAX: u8 = 100;
 /// Messages posted in one step, and bytes of them in one run.
 const POSTS_MAX: u8 = 40;
 const POSTED_MAX: usize = 1 << 20;
@@ -69,6 +71,13 @@ impl<'a> Run<'a> {
                     saying.append_to(&mut bytes);
                 }
                 self.say(peer, &bytes, pieces, is_heard);
+            }
+            Step::Flood { peer, what, count } => {
+                let mut bytes = Vec::new();
+                for _ in 0..count % FLOOD_MAX {
+                    what.append_to(&mut bytes);
+                }
+                self.say(peer, &bytes, [0; 3], false);
             }
             Step::Hear { events } => {
                 for _ in 0..events {
