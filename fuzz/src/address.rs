@@ -2,6 +2,7 @@
 //!
 //! Held to be true, for all bytes:
 //! - reading never panics, and an error names what it was about in one line;
+//! - a text header is read exactly if it has the form of PROTOCOL.md section 2, and says the same;
 //! - an address that was read prints as text that is read as the same address, and prints so again;
 //! - an address that can be made of its parts is read from what it prints;
 //! - a text header carries it.
@@ -10,7 +11,9 @@ use tofu_proto::{Address, AddressError, CONNECT_TO, Message, UDS_PATH_MAX};
 
 /// Panics if anything in the header of this page is not true of `data`.
 pub fn check(data: &[u8]) {
-    check_read(Address::from_bytes(data));
+    let read = Address::from_bytes(data);
+    assert_eq!(read.as_ref().ok().map(parts), read_again(data));
+    check_read(read);
     let Ok(text) = str::from_utf8(data) else {
         return;
     };
@@ -49,4 +52,39 @@ fn check_address(address: &Address) {
             .is_none_or(|path| path.len() <= UDS_PATH_MAX + 1)
     );
     assert!(address.check_connect().is_ok() || address.port() == 0);
+}
+
+/// What an address consists of: a path, or a host and a port.
+#[derive(Debug, PartialEq)]
+enum Parts<'a> {
+    Tcp(&'a str, u32),
+    Uds(&'a str),
+}
+
+fn parts(address: &Address) -> Parts<'_> {
+    match address.path() {
+        Some(path) => Parts::Uds(path),
+        None => Parts::Tcp(address.host().expect("tcp"), address.port().into()),
+    }
+}
+
+/// A second reader, of nothing but the protocol's form.
+fn read_again(data: &[u8]) -> Option<Parts<'_>> {
+    let text = str::from_utf8(data).ok()?;
+    match text.split('|').collect::<Vec<_>>()[..] {
+        ["tcp", host, port] => {
+            let is_bad = |c: char| "/[]".contains(c) || c.is_whitespace() || c.is_control();
+            let mut number = if port.is_empty() { 7099 } else { 0 };
+            for digit in port.chars() {
+                number = (number * 10 + digit.to_digit(10)?).min(1 << 16);
+            }
+            (!host.contains(is_bad) && number < 1 << 16).then_some(Parts::Tcp(host, number))
+        }
+        ["uds", path] => {
+            let len = path.len() - usize::from(path.starts_with('@'));
+            let is_good = !path.contains(char::is_control) && !path.ends_with(' ');
+            (is_good && (1..=UDS_PATH_MAX).contains(&len)).then_some(Parts::Uds(path))
+        }
+        _ => None,
+    }
 }

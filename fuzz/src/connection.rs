@@ -2,88 +2,91 @@
 //!
 //! The input is a list of things that happen to a client's and a server's connection with a stream
 //! between them: posts of any op code, writes and reads of any length, full streams, starved and
-//! busy drivers, time, and bytes that neither of the two said.
+//! busy drivers, time, and things that neither of the two said.
 //!
-//! Held to be true, whatever happens in whatever order:
+//! Held to be true, whatever happens in whatever order, and looked at after each of it:
 //! - nothing panics;
+//! - what is taken, heard and complained of is what [the rules](crate::rules) say, no more and no less;
 //! - what is queued are the bytes of the messages that were taken, less those that have left;
 //! - a message that is refused comes back unchanged;
+//! - at most one message of the pool waits in a queue, and none behind a stream that is full;
+//! - a timeout runs exactly while there is something to wait for, and says what that was;
 //! - in the end every message that was taken has left completely or comes back unchanged, in order;
 //! - as long as nobody interferes with its stream, a side gets the messages that the other one
-//!   posted, in order, and has no reason to complain;
-//! - after a timeout was due and answered, it is answered the same way.
+//!   posted, in order, and has no reason to complain.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use arbitrary::{Arbitrary, Unstructured};
 use tofu_proto::{
-    Address, ChannelNumber, Connection, Instant, Message, MessageId, OpCode, Received, Timeouts,
+    Address, Blank, ChannelNumber, Connection, Frame, Header, Home, Instant, Message, MessageId,
+    OpCode, Received, Side, Status, Timeouts, UnassignedOpCode, Violation,
+};
+
+use crate::{
+    frames::{Len, Saying, op_code},
+    rules::Said,
 };
 
 /// Things that happen in one run.
 const HAPPENINGS_MAX: usize = 300;
+/// Bytes that may be queued.
+const QUEUE_MAX: usize = 200_000;
+
+const TIMEOUTS: Timeouts = Timeouts {
+    hello: Duration::from_secs(10),
+    connect: Duration::from_secs(30),
+    frame: Duration::from_secs(20),
+    bye: Duration::from_secs(5),
+};
 
 #[derive(Arbitrary, Debug)]
-enum Happening {
+struct Happening {
+    at_client: bool,
+    what: What,
+}
+
+#[derive(Arbitrary, Debug)]
+enum What {
     Post {
-        at_client: bool,
         op_code: u8,
         id: u8,
         more: bool,
         header_len: u8,
-        body: Body,
+        body: Len,
+        is_pooled: bool,
     },
     Write {
-        at_client: bool,
         max: u16,
     },
+    /// At most so many bytes, while there are so many messages to receive into.
     Read {
-        at_client: bool,
         max: u16,
         messages: u8,
     },
-    Blocked {
-        at_client: bool,
-    },
-    Hold {
-        at_client: bool,
-    },
-    Resume {
-        at_client: bool,
-    },
+    /// All there is.
+    ReadAll,
+    Connected,
+    Blocked,
+    Hold,
+    Resume,
     Wait {
         millis: u16,
     },
-    /// Bytes that the peer did not say.
-    Inject {
-        at_client: bool,
-        frame: ForeignFrame,
+    /// The driver looks after the memory of what was sent.
+    TakeDone {
+        spare_max: u8,
     },
-    InjectBytes {
-        at_client: bool,
-        bytes: Vec<u8>,
-    },
+    /// Something that the peer did not say.
+    Inject(Saying),
     /// The stream ends.
-    End {
-        at_client: bool,
-    },
-}
-
-#[derive(Arbitrary, Debug)]
-enum Body {
-    Empty,
-    Small(u8),
-    Large(u16),
-    Shared,
-}
-
-#[derive(Arbitrary, Debug)]
-struct ForeignFrame {
-    proto: u8,
-    status: u8,
-    id: u8,
-    header_len: u8,
-    body_len: u8,
+    End,
 }
 
 /// Panics if anything in the header of this page is not true of `data`.
@@ -98,8 +101,8 @@ pub fn check(data: &[u8]) {
             break;
         };
         talk.happen(happening);
-        talk.client.check_queue();
-        talk.server.check_queue();
+        talk.client.look(talk.now);
+        talk.server.look(talk.now);
     }
     talk.client.end();
     talk.server.end();
@@ -111,14 +114,22 @@ struct Talk {
     server: Peer,
 }
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are noted, and decide nothing"
+)]
 struct Peer {
     connection: Connection,
     channel: ChannelNumber,
+    said: Said,
+    pool: Arc<Pool>,
     /// All that was taken, as it travels.
     taken: Vec<Message>,
     sent: usize,
     /// What the other side wrote, and this one has not read.
     incoming: Vec<u8>,
+    /// What it has read, and not heard as messages.
+    unheard: Vec<u8>,
     /// Messages that arrived.
     heard: usize,
     /// Whether others than the peer have said anything to it.
@@ -126,27 +137,40 @@ struct Peer {
     /// Whether its peer may say wrong things, because one of the two was misled.
     suspicious: bool,
     next_id: u64,
+    is_connected: bool,
+    /// When anything last moved, when the wait for the hello began, and that for the rest of a frame.
+    moved_at: Instant,
+    greeted_at: Instant,
+    waits_since: Instant,
     ended: bool,
+}
+
+/// Counts the messages that are out.
+#[derive(Debug, Default)]
+struct Pool {
+    out: AtomicUsize,
+}
+
+impl Home for Pool {
+    fn take_back(&self, _: Blank) {
+        let before = self.out.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "a message goes home once");
+    }
 }
 
 impl Talk {
     fn new() -> Self {
-        let timeouts = Arc::new(Timeouts {
-            hello: Duration::from_secs(10),
-            connect: Duration::from_secs(30),
-            frame: Duration::from_secs(20),
-            bye: Duration::from_secs(5),
-        });
+        let timeouts = Arc::new(TIMEOUTS);
         let now = Instant::ORIGIN;
         let (ours, theirs) = (ChannelNumber::new(7), ChannelNumber::new(8));
         let address = Address::tcp("127.0.0.1", 7099).expect("it is one");
         let mut hello = Message::hello_request(&address);
         hello.address_to(ours, MessageId::new(1));
         let connection = Connection::client(hello.clone(), Arc::clone(&timeouts), now);
-        let mut client = Peer::new(connection, ours);
+        let mut client = Peer::new(connection, ours, Side::Client);
         client.taken.push(hello);
-        client.connection.handle_connected(now);
-        let server = Peer::new(Connection::server(theirs, timeouts, now), theirs);
+        let connection = Connection::server(theirs, timeouts, now);
+        let server = Peer::new(connection, theirs, Side::Server);
         Self {
             now,
             client,
@@ -154,140 +178,154 @@ impl Talk {
         }
     }
 
-    /// The side, and the other one.
-    fn sides(&mut self, at_client: bool) -> (&mut Peer, &mut Peer) {
-        if at_client {
+    fn happen(&mut self, happening: Happening) {
+        let now = self.now;
+        let (peer, other) = if happening.at_client {
             (&mut self.client, &mut self.server)
         } else {
             (&mut self.server, &mut self.client)
-        }
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        let now = self.now;
-        match happening {
-            Happening::Post {
-                at_client,
-                op_code,
-                id,
-                more,
-                header_len,
-                body,
-            } => {
-                let message = message(op_code, id, more, header_len, &body);
-                self.sides(at_client).0.post(message, now);
-            }
-            Happening::Write { at_client, max } => {
-                let (peer, other) = self.sides(at_client);
-                peer.write(&mut other.incoming, max.into(), now);
-            }
-            Happening::Read {
-                at_client,
-                max,
-                messages,
-            } => {
-                let (peer, other) = self.sides(at_client);
-                peer.read(max.into(), messages, &other.taken, now);
-            }
-            Happening::Blocked { at_client } => {
-                let peer = self.sides(at_client).0;
-                if !peer.ended {
-                    peer.connection.handle_blocked();
-                }
-            }
-            Happening::Hold { at_client } => {
-                let peer = self.sides(at_client).0;
-                if !peer.ended {
-                    peer.connection.hold();
-                    assert!(peer.connection.is_held());
-                    assert_eq!(peer.connection.poll_timeout(), None);
-                }
-            }
-            Happening::Resume { at_client } => {
-                let peer = self.sides(at_client).0;
-                if !peer.ended {
-                    peer.connection.resume(now);
-                    assert!(!peer.connection.is_held());
-                }
-            }
-            Happening::Wait { millis } => {
+        };
+        match happening.what {
+            What::Wait { millis } => {
                 self.now = now + Duration::from_millis(millis.into());
                 self.client.look_at_clock(self.now);
                 self.server.look_at_clock(self.now);
             }
-            Happening::Inject { at_client, frame } => {
-                self.inject(at_client, &frame.to_bytes());
+            What::Inject(saying) => {
+                // From now on its stream is not only its peer's, and its peer may be told wrong things.
+                saying.append_to(&mut peer.incoming);
+                peer.misled = true;
+                peer.suspicious = true;
+                other.suspicious = true;
             }
-            Happening::InjectBytes { at_client, bytes } => self.inject(at_client, &bytes),
-            Happening::End { at_client } => {
-                let peer = self.sides(at_client).0;
-                let _ = peer.connection.reason_at_end();
-                peer.end();
+            _ if peer.ended => {}
+            What::Connected => peer.handle_connected(now),
+            What::Post {
+                op_code: code,
+                id,
+                more,
+                header_len,
+                body,
+                is_pooled,
+            } => {
+                let mut message = peer.blank(is_pooled);
+                message = message
+                    .with_op_code(op_code(code))
+                    .with_channel(peer.channel)
+                    .with_id(u64::from(id))
+                    .with_more(more)
+                    .with_body(vec![b'b'; body.get().into()]);
+                if header_len > 0 {
+                    message = message.with_header("k", vec![b'v'; header_len.into()]);
+                }
+                peer.post(message, now);
             }
+            What::TakeDone { spare_max } => {
+                while let Some(done) = peer.connection.take_done() {
+                    assert!(done.home().is_none(), "a pool's goes home by itself");
+                }
+                peer.connection.spare_memory().truncate(spare_max.into());
+            }
+            What::End => peer.handle_end(),
+            // Without a stream there is nothing else to happen.
+            _ if !peer.is_connected => {}
+            What::Write { max } => peer.write(&mut other.incoming, max.into(), now),
+            What::Read { max, messages } => {
+                peer.read(max.into(), messages.into(), &other.taken, now);
+            }
+            What::ReadAll => peer.read(usize::MAX, usize::MAX, &other.taken, now),
+            What::Blocked => {
+                peer.connection.handle_blocked();
+                assert_eq!(peer.pool.out.load(Ordering::Relaxed), 0);
+            }
+            What::Hold => peer.connection.hold(),
+            What::Resume => peer.resume(now),
         }
-    }
-}
-
-impl Talk {
-    /// From now on the side's stream is not only its peer's, and its peer may be told wrong things.
-    fn inject(&mut self, at_client: bool, bytes: &[u8]) {
-        let (peer, other) = self.sides(at_client);
-        peer.incoming.extend_from_slice(bytes);
-        peer.misled = true;
-        peer.suspicious = true;
-        other.suspicious = true;
     }
 }
 
 impl Peer {
-    fn new(connection: Connection, channel: ChannelNumber) -> Self {
+    fn new(connection: Connection, channel: ChannelNumber, side: Side) -> Self {
         Self {
             connection,
             channel,
+            said: Said::nothing(side),
+            pool: Arc::default(),
             taken: Vec::new(),
             sent: 0,
             incoming: Vec::new(),
+            unheard: Vec::new(),
             heard: 0,
             misled: false,
             suspicious: false,
             next_id: 1 << 32,
+            is_connected: side == Side::Server,
+            moved_at: Instant::ORIGIN,
+            greeted_at: Instant::ORIGIN,
+            waits_since: Instant::ORIGIN,
             ended: false,
         }
     }
 
+    fn handle_connected(&mut self, now: Instant) {
+        if !self.is_connected {
+            self.is_connected = true;
+            self.connection.handle_connected(now);
+            self.moved_at = now;
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        self.connection.resume(now);
+        (self.moved_at, self.greeted_at, self.waits_since) = (now, now, now);
+    }
+
+    fn blank(&self, is_pooled: bool) -> Message {
+        if !is_pooled {
+            return Message::from_memory(Blank::default());
+        }
+        self.pool.out.fetch_add(1, Ordering::Relaxed);
+        Message::from_home(Blank::default(), Arc::clone(&self.pool) as Arc<dyn Home>)
+    }
+
     fn post(&mut self, message: Message, now: Instant) {
+        let op_code = message.op_code();
         // What only an engine may take it refuses itself, whatever its check says.
-        let is_order = !message.op_code().travels() || message.op_code() == OpCode::HelloRequest;
-        let message = message.with_channel(self.channel);
-        if self.ended || (message.check().is_err() && !is_order) {
+        let is_order = !op_code.travels() || op_code == OpCode::HelloRequest;
+        if message.check().is_err() && !is_order {
             return;
         }
         let mut copy = message.clone();
+        let queued = self.connection.queue().bytes() + copy.frame_len();
+        let is_bye = matches!(op_code, OpCode::ByeRequest | OpCode::ByeResponse);
+        let fits = is_bye || queued <= QUEUE_MAX;
         let next_id = MessageId::new(self.next_id);
-        match self.connection.post(message, 200_000, || now, || next_id) {
+        match self.connection.post(message, QUEUE_MAX, || now, || next_id) {
             Ok(header) => {
-                assert!(!is_order, "{copy:?} is no message to a peer");
-                let chosen = copy.id();
-                copy.address_to(
-                    self.channel,
-                    if chosen.is_assigned() {
-                        chosen
-                    } else {
-                        next_id
-                    },
-                );
+                assert!(fits, "{queued} bytes are too many");
+                assert!(self.said.may_post(op_code), "{copy:?}, {:?}", self.said);
+                let id = match copy.id() {
+                    MessageId::UNASSIGNED => next_id,
+                    chosen => chosen,
+                };
+                copy.address_to(self.channel, id);
                 assert_eq!(copy.binary_header(), header);
                 self.next_id += 1;
                 self.taken.push(copy);
+                self.said.post(op_code);
+                if is_bye {
+                    self.moved_at = now;
+                }
             }
-            Err(error) => assert_eq!(error.into_message(), copy, "it comes back unchanged"),
+            Err(error) => {
+                let may = fits && self.said.may_post(op_code);
+                assert!(!may, "{error}, {:?}", self.said);
+                assert_eq!(error.into_message(), copy, "it comes back unchanged");
+            }
         }
     }
 
     fn write(&mut self, out: &mut Vec<u8>, max: usize, now: Instant) {
-        if self.ended {
-            return;
-        }
         let mut left = max;
         for slice in self.connection.queue().slices() {
             assert!(!slice.is_empty());
@@ -297,90 +335,177 @@ impl Peer {
         }
         self.connection.handle_sent(max - left, now);
         self.sent += max - left;
+        self.moved_at = now;
     }
 
     /// Reads up to `max` bytes, while there are up to so many messages.
-    fn read(&mut self, max: usize, messages: u8, posted: &[Message], now: Instant) {
-        if self.ended {
-            return;
-        }
+    fn read(&mut self, max: usize, messages: usize, posted: &[Message], now: Instant) {
         if self.connection.is_held() {
-            self.connection.resume(now);
+            self.resume(now);
         }
-        let bytes: Vec<_> = self
-            .incoming
-            .drain(..max.min(self.incoming.len()))
-            .collect();
+        let max = max.min(self.incoming.len());
+        let bytes: Vec<_> = self.incoming.drain(..max).collect();
+        self.unheard.extend_from_slice(&bytes);
+        if !bytes.is_empty() {
+            self.moved_at = now;
+        }
         let mut input = &bytes[..];
         let mut messages = 0..messages;
         loop {
+            let due = self.due(!messages.is_empty());
             let take = || {
                 messages
                     .next()
                     .map(|_| Message::signal(ChannelNumber::UNASSIGNED))
             };
-            match self.connection.receive(&mut input, now, take) {
-                Received::Message(message) => self.hear(&message, posted),
-                Received::Nothing => break,
-                Received::Starved => {
+            match (self.connection.receive(&mut input, now, take), due) {
+                (Received::Message(message), Due::Message(frame_len)) => {
+                    self.hear(&message, frame_len, posted);
+                    self.moved_at = now;
+                }
+                (Received::Nothing, Due::Nothing) => break,
+                (Received::Starved, Due::Starved) => {
                     self.connection.hold();
                     break;
                 }
-                Received::Violation(violation) => {
+                (Received::Violation(violation), Due::Violation(due)) => {
+                    assert_eq!(violation, due);
                     assert!(self.suspicious, "{violation}, and nobody else spoke");
                     return self.end();
                 }
+                (got, due) => panic!("{got:?}, and {due:?} was due: {:?}", self.said),
             }
-            if self.connection.poll_close().is_some() {
+            assert_eq!(self.connection.poll_close().is_some(), self.said.is_done());
+            if self.said.is_done() {
                 return self.end();
             }
         }
         assert!(input.is_empty(), "what was read is used up");
+        self.waits_since = now;
     }
 
-    fn hear(&mut self, message: &Message, posted: &[Message]) {
-        assert_eq!(message.channel(), self.channel);
+    /// What the bytes that were read must come to.
+    fn due(&self, has_message: bool) -> Due {
+        let Some(head) = self.unheard.first_chunk() else {
+            return Due::Nothing;
+        };
+        let header = match Header::from_bytes(head) {
+            Ok(header) => header,
+            Err(UnassignedOpCode(code)) => {
+                return Due::Violation(Violation::UnassignedOpCode(code));
+            }
+        };
+        match self.said.judge(&header, self.has_asked()) {
+            Err(violation) => Due::Violation(violation),
+            Ok(()) if self.unheard.len() < header.frame_len() => Due::Nothing,
+            Ok(()) if has_message => Due::Message(header.frame_len()),
+            Ok(()) => Due::Starved,
+        }
+    }
+
+    /// Whether our bye has left, if we said one.
+    fn has_asked(&self) -> bool {
+        let mut end = 0;
+        self.taken.iter().all(|message| {
+            end += message.frame_len();
+            message.op_code() != OpCode::ByeRequest || end <= self.sent
+        })
+    }
+
+    fn hear(&mut self, message: &Message, frame_len: usize, posted: &[Message]) {
+        let frame = Frame::first(&self.unheard[..frame_len]).expect("assigned");
+        let frame = frame.expect("it is whole");
+        let mut expected = Message::signal(ChannelNumber::UNASSIGNED);
+        expected.fill(self.channel, &frame);
+        assert_eq!(*message, expected);
         assert!(message.status().is_success());
-        assert!(message.op_code().travels());
         assert!(self.connection.is_known());
         if !self.misled {
-            let expected = posted[self.heard].clone().with_channel(self.channel);
-            assert_eq!(*message, expected);
+            let posted = posted[self.heard].clone().with_channel(self.channel);
+            assert_eq!(*message, posted);
         }
+        if message.op_code() == OpCode::HelloRequest {
+            assert_eq!(self.connection.opened_by(), message.id());
+        }
+        self.said.hear(message.op_code());
+        self.unheard.drain(..frame_len);
         self.heard += 1;
+    }
+
+    fn handle_end(&mut self) {
+        let all_left = self.connection.queue().is_empty();
+        let expected = if self.said.is_done() || (self.said.is_all_said() && all_left) {
+            Status::CHANNEL_CLOSED
+        } else {
+            Status::PEER_DISCONNECTED
+        };
+        assert_eq!(self.connection.reason_at_end(), expected);
+        self.end();
+    }
+
+    /// Until when something else must have happened than the rest of a frame.
+    fn deadline(&self) -> Option<(Instant, Status)> {
+        let all_left = self.connection.queue().is_empty();
+        if !self.is_connected {
+            Some((Instant::ORIGIN + TIMEOUTS.connect, Status::CONNECT_TIMEOUT))
+        } else if !self.said.is_known() {
+            Some((self.greeted_at + TIMEOUTS.hello, Status::HELLO_TIMEOUT))
+        } else if self.said.is_all_said() && all_left {
+            Some((self.moved_at + TIMEOUTS.bye, Status::CHANNEL_CLOSED))
+        } else if self.said.is_leaving() {
+            Some((self.moved_at + TIMEOUTS.bye, Status::BYE_TIMEOUT))
+        } else {
+            None
+        }
+    }
+
+    /// Until when, and for what, if the driver reads.
+    fn timeouts(&self) -> Vec<(Instant, Status)> {
+        let mut timeouts: Vec<_> = self.deadline().into_iter().collect();
+        if !self.unheard.is_empty() {
+            timeouts.push((self.waits_since + TIMEOUTS.frame, Status::FRAME_TIMEOUT));
+        }
+        if self.connection.is_held() {
+            timeouts.clear();
+        }
+        timeouts
     }
 
     fn look_at_clock(&mut self, now: Instant) {
         if self.ended {
             return;
         }
-        let due = self.connection.poll_timeout().is_some_and(|due| due <= now);
-        let status = self.connection.handle_timeout(now);
-        assert_eq!(due, status.is_some(), "what is due is said");
-        assert_eq!(self.connection.handle_timeout(now), status);
-        if status.is_some() {
+        let expected = self.timeouts().into_iter().find(|(due, _)| *due <= now);
+        let expected = expected.map(|(_, status)| status);
+        for _ in 0..2 {
+            assert_eq!(self.connection.handle_timeout(now), expected);
+        }
+        if expected.is_some() {
             self.end();
         }
     }
 
-    fn check_queue(&self) {
+    fn look(&self, now: Instant) {
         if self.ended {
             return;
         }
         let total: usize = self.taken.iter().map(Message::frame_len).sum();
         let queue = self.connection.queue();
         assert_eq!(queue.bytes(), total - self.sent);
-        assert_eq!(
-            queue.bytes(),
-            queue.slices().map(<[u8]>::len).sum::<usize>()
-        );
+        let sliced: usize = queue.slices().map(<[u8]>::len).sum();
+        assert_eq!(queue.bytes(), sliced);
         assert_eq!(queue.is_empty(), queue.bytes() == 0);
-        if let Some(id) = self.connection.bye_to_answer() {
-            assert!(
-                self.connection.is_known(),
-                "the bye {id} came before the hello"
-            );
-        }
+        let pooled = self.pool.out.load(Ordering::Relaxed);
+        assert!(pooled <= usize::from(!queue.is_empty()), "{pooled} wait");
+
+        let due = self.timeouts().into_iter().map(|(due, _)| due).min();
+        assert_eq!(self.connection.poll_timeout(), due, "{:?}", self.said);
+        assert!(due.is_none_or(|due| due > now), "it is past {due:?}");
+        assert_eq!(self.connection.is_known(), self.said.is_known());
+        let owes_answer = self.connection.bye_to_answer().is_some();
+        assert_eq!(owes_answer, self.said.owes_answer());
+        let ends = self.said.has_parted() && queue.is_empty();
+        assert_eq!(self.connection.wants_half_close(), ends);
     }
 
     /// Whatever was taken has left completely, or comes back.
@@ -403,36 +528,16 @@ impl Peer {
             self.connection.queue().is_empty(),
             "the connection keeps nothing"
         );
+        assert_eq!(self.pool.out.load(Ordering::Relaxed), 0, "all are home");
     }
 }
 
-fn message(op_code: u8, id: u8, more: bool, header_len: u8, body: &Body) -> Message {
-    let op_code = OpCode::from_code(op_code % 10).expect("all ten are assigned");
-    let mut message = Message::new(op_code, ChannelNumber::UNASSIGNED)
-        .with_id(u64::from(id))
-        .with_more(more);
-    if header_len > 0 {
-        message = message.with_header("k", vec![b'v'; header_len.into()]);
-    }
-    let len = match *body {
-        Body::Empty => 0,
-        Body::Small(len) => len.into(),
-        Body::Large(len) => len.into(),
-        // Around the length up to which frames are copied together.
-        Body::Shared => 4_080,
-    };
-    message.with_body(vec![b'b'; len])
-}
-
-impl ForeignFrame {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0, 9, self.proto, self.status, 0, 0, 0, 0, 0, 0, 0, self.id];
-        bytes.extend([0, self.header_len, 0, self.body_len]);
-        bytes.extend(vec![
-            b'f';
-            usize::from(self.header_len)
-                + usize::from(self.body_len)
-        ]);
-        bytes
-    }
+/// What [`Connection::receive`] has to say.
+#[derive(Debug)]
+enum Due {
+    /// A message, from so many bytes.
+    Message(usize),
+    Nothing,
+    Starved,
+    Violation(Violation),
 }

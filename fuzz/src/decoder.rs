@@ -1,15 +1,25 @@
 //! Cutting a stream of bytes into frames.
 //!
-//! The input is a number of pieces (its lowest 4 bits), a length for each, and the stream, which
-//! comes in pieces of these lengths over and over. After an odd piece the driver has no message at
-//! hand: it lets the decoder keep all, and comes again with the next piece.
+//! The input is a byte that says how, a number of pieces (its lowest 4 bits), a length for each, and the
+//! stream, which comes in pieces of these lengths over and over. If the first byte's highest bit is set,
+//! the stream is not in the input as it is, but told: frames, most of them good, and longer pieces. After
+//! an odd piece the driver has no message at hand: it lets the decoder keep all, and comes again with the
+//! next piece.
 //!
 //! Held to be true, for every stream and every split:
 //! - the frames, and the way the stream ends, are those of the whole stream;
 //! - no more is kept than has arrived and was not consumed, and nothing at rest;
+//! - the header of a frame that has begun is told as soon as it is there;
 //! - a frame that is written again has the same bytes, but for the bits that mean nothing.
 
+use arbitrary::{Arbitrary, Unstructured};
 use tofu_proto::{Decoder, Frame, Header, UnassignedOpCode};
+
+use crate::frames::Saying;
+
+const TOLD: u8 = 0b1000_0000;
+/// Bytes of a stream that is told.
+const TOLD_MAX: usize = 300_000;
 
 /// How a stream is cut: the frames' bytes, then what is behind them.
 #[derive(Debug, PartialEq)]
@@ -24,9 +34,41 @@ pub fn check(data: &[u8]) {
         return;
     };
     let pieces = usize::from(first & 15).min(data.len());
-    let (lens, stream) = data.split_at(pieces);
+    let (lens, rest) = data.split_at(pieces);
+    let mut lens: Vec<_> = lens.iter().map(|&len| usize::from(len)).collect();
+    if lens.is_empty() {
+        lens.push(255);
+    }
+    if first & TOLD == 0 {
+        return compare(rest, &lens);
+    }
+    for len in &mut lens {
+        if *len > 64 {
+            *len = *len * *len - *len % 2;
+        }
+    }
+    compare(&told(rest), &lens);
+}
+
+fn told(data: &[u8]) -> Vec<u8> {
+    let mut input = Unstructured::new(data);
+    let mut stream = Vec::new();
+    while !input.is_empty()
+        && stream.len() < TOLD_MAX
+        && let Ok(saying) = Saying::arbitrary(&mut input)
+    {
+        saying.append_to(&mut stream);
+    }
+    stream
+}
+
+fn compare(stream: &[u8], lens: &[usize]) {
     let whole = cut_whole(stream);
-    assert_eq!(cut_in_pieces(stream, lens), whole, "in pieces of {lens:?}");
+    let cut = cut_in_pieces(stream, lens);
+    assert!(
+        cut == whole,
+        "{cut:?}\nin pieces of {lens:?}, but\n{whole:?}"
+    );
 }
 
 fn cut_whole(mut stream: &[u8]) -> Cut {
@@ -46,19 +88,14 @@ fn cut_whole(mut stream: &[u8]) -> Cut {
     Cut { frames, end }
 }
 
-fn cut_in_pieces(mut stream: &[u8], lens: &[u8]) -> Cut {
+fn cut_in_pieces(mut stream: &[u8], lens: &[usize]) -> Cut {
     let mut decoder = Decoder::new();
     let mut frames = Vec::new();
-    let mut unconsumed = 0;
-    let lens = if lens.is_empty() { &[255] } else { lens };
+    let mut unconsumed: Vec<u8> = Vec::new();
     for &len in lens.iter().cycle() {
-        let (piece, rest) = stream.split_at(
-            usize::from(len)
-                .clamp(1, stream.len().max(1))
-                .min(stream.len()),
-        );
+        let (piece, rest) = stream.split_at(len.clamp(1, stream.len().max(1)).min(stream.len()));
         stream = rest;
-        unconsumed += piece.len();
+        unconsumed.extend_from_slice(piece);
         let mut input = piece;
         // The last piece, and what was kept, must be cut in the end.
         if len % 2 == 1 && !stream.is_empty() {
@@ -70,7 +107,7 @@ fn cut_in_pieces(mut stream: &[u8], lens: &[u8]) -> Cut {
                         let len = frame.len();
                         frames.push(written(&frame));
                         decoder.consume(&mut input, len);
-                        unconsumed -= len;
+                        unconsumed.drain(..len);
                     }
                     Ok(None) => break,
                     Err(unassigned) => {
@@ -83,19 +120,18 @@ fn cut_in_pieces(mut stream: &[u8], lens: &[u8]) -> Cut {
             }
         }
         assert!(input.is_empty(), "a piece is used up");
-        assert_eq!(
-            decoder.kept_len(),
-            unconsumed,
-            "what arrived is kept, and no more"
-        );
-        assert_eq!(decoder.is_mid_frame(), unconsumed > 0);
+        let kept = decoder.kept_len();
+        assert_eq!(kept, unconsumed.len(), "what arrived is kept, and no more");
+        assert_eq!(decoder.is_mid_frame(), kept > 0);
+        let begun = unconsumed.first_chunk().map(Header::from_bytes).transpose();
+        assert_eq!(decoder.begun(), begun);
         if stream.is_empty() {
             break;
         }
     }
     Cut {
         frames,
-        end: Ok(unconsumed),
+        end: Ok(unconsumed.len()),
     }
 }
 

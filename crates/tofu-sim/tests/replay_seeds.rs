@@ -1,46 +1,42 @@
-//! The kept seeds of the fuzz targets, without the fuzzer.
+//! The kept seeds of the fuzz targets of `tofu-proto`, without the fuzzer.
 
 #![allow(
+    dead_code,
     unreachable_pub,
     reason = "the targets are a crate of their own where they are fuzzed"
 )]
 
-use std::{fs, panic, path::Path};
+#[path = "../../../fuzz/src/address.rs"]
+mod address;
+#[path = "../../../fuzz/src/connection.rs"]
+mod connection;
+#[path = "../../../fuzz/src/decoder.rs"]
+mod decoder;
+#[path = "../../../fuzz/src/frames.rs"]
+mod frames;
+#[path = "../../../fuzz/src/rules.rs"]
+mod rules;
+#[path = "../../../fuzz/src/seeds.rs"]
+mod seeds;
+#[path = "../../../fuzz/src/text_headers.rs"]
+mod text_headers;
 
-#[path = "../../../fuzz/src/lib.rs"]
-mod targets;
-
-fn replay(target: &str, check: fn(&[u8])) {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/seeds")
-        .join(target);
-    let mut replayed = 0;
-    for seed in fs::read_dir(&seeds).expect("the seeds are in the repository") {
-        let path = seed.expect("it can be listed").path();
-        let data = fs::read(&path).expect("it can be read");
-        let held = panic::catch_unwind(|| check(&data));
-        assert!(held.is_ok(), "{} fails, see above", path.display());
-        replayed += 1;
-    }
-    assert!(replayed >= 5, "{replayed} seeds in {}", seeds.display());
+#[test]
+fn addresses() {
+    seeds::replay("address", address::check);
 }
 
 #[test]
-fn address() {
-    replay("address", targets::address::check);
+fn connections() {
+    seeds::replay("connection", connection::check);
 }
 
 #[test]
-fn connection() {
-    replay("connection", targets::connection::check);
+fn decoders() {
+    seeds::replay("decoder", decoder::check);
 }
 
 #[test]
-fn decoder() {
-    replay("decoder", targets::decoder::check);
-}
-
-#[test]
-fn text_headers() {
-    replay("text_headers", targets::text_headers::check);
+fn text_header_lines() {
+    seeds::replay("text_headers", text_headers::check);
 }

@@ -7,7 +7,7 @@ mod tcp;
 mod uds;
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice, Read},
     net::{IpAddr, Shutdown, SocketAddr},
     time::Duration,
 };
@@ -17,6 +17,12 @@ use socket2::SockRef;
 use tofu_proto::{Address, Status};
 
 use crate::options::ListenerOptions;
+
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+/// Apple's systems have an option of the socket instead, which mio sets.
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: libc::c_int = 0;
 
 /// A connected (or connecting) stream, non-blocking, closed hard when dropped.
 #[derive(Debug)]
@@ -69,10 +75,13 @@ impl Stream {
         either!(self, stream => stream.read(buffer))
     }
 
+    /// A peer that is gone is an error here, and never a signal, which would end a process that has not been
+    /// told to ignore it.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = either!(&*self, stream => SockRef::from(stream));
         match slices {
-            [one] => either!(self, stream => stream.write(one)),
-            many => either!(self, stream => stream.write_vectored(many)),
+            [one] => socket.send_with_flags(one, NO_SIGNAL),
+            many => socket.send_vectored_with_flags(many, NO_SIGNAL),
         }
     }
 
