@@ -15,6 +15,7 @@ use mio::{Poll, Registry, Token, Waker};
 use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
+    Peer,
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper,
@@ -291,16 +292,23 @@ impl Group {
     }
 
     /// Adds a channel that the driver opens.
-    pub(crate) fn add(&self, token: Token, end: End) {
-        self.open_at(token, end, &mut lock(&self.members));
+    pub(crate) fn add(&self, token: Token, end: End, identity: Peer) {
+        self.open_at(token, end, Some(identity), &mut lock(&self.members));
     }
 
-    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
+    pub(crate) fn open_at(
+        &self,
+        token: Token,
+        end: End,
+        identity: Option<Peer>,
+        members: &mut HashSet<Token>,
+    ) {
         members.insert(token);
         let channel = Channel {
             group: self.id,
             token,
             end,
+            identity,
         };
         self.engine.channels.open(number_of(token), channel);
     }
@@ -330,6 +338,11 @@ impl Group {
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// Who is, or was, at the other end of a channel of this group.
+    pub(crate) fn peer(&self, number: ChannelNumber) -> Option<Peer> {
+        self.engine.channels.peer(number, self.id)
     }
 
     /// The channel that a message is posted to.

@@ -59,7 +59,9 @@ mod group;
 mod keeper;
 mod metrics;
 mod net;
+mod network;
 mod options;
+mod peer;
 mod pool;
 mod posting;
 mod reactor;
@@ -77,5 +79,7 @@ pub use self::{
     engine::{Engine, StartError},
     event::{CloseReport, Event, Reason, RecvError},
     metrics::Metrics,
+    network::{Network, NetworkError},
     options::{OptionError, Options},
+    peer::{Credentials, Peer},
 };
