@@ -12,7 +12,7 @@ use std::{
 use tofu_proto::{ChannelNumber, Header, Message, OpCode, PostError};
 
 use crate::{
-    Event, RecvError, blanks,
+    Event, Peer, RecvError, blanks,
     engine::Handle,
     event::{CloseReport, Inbox},
     group::Group,
@@ -70,6 +70,34 @@ impl ChannelGroup {
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// Who is at the other end of a channel: the address over TCP, the credentials over a Unix domain
+    /// socket. Both are as the system saw them when the two connected; asking costs no system call.
+    ///
+    /// It is known from a peer's HelloRequest on, or once your own has connected, and beyond the channel's
+    /// end: who has sent something and is gone when you come to read it is known as well, and so is the one
+    /// of whom [`Closed`](Event::Closed) tells, until the channel number is given out again (after 1,024
+    /// others were closed). `None` for listeners, channels of other groups, and those of which nobody has
+    /// heard.
+    ///
+    /// ```
+    /// use tofu::{Credentials, Engine, Event, Message, Options, testing::TemporaryUds};
+    ///
+    /// let dir = TemporaryUds::new()?;
+    /// let engine = Engine::new(Options::default())?;
+    /// let (mut server, client) = (engine.group()?, engine.group()?);
+    /// server.post(Message::welcome_request(&dir.address("a.sock")))?;
+    /// let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// client.post(Message::hello_request(&address))?;
+    ///
+    /// let Event::Message(hello) = server.recv()? else { panic!() };
+    /// let peer = server.peer(hello.channel()).expect("it has said hello");
+    /// assert_eq!(peer.credentials(), Credentials::own()); // this process, that is
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn peer(&self, channel: ChannelNumber) -> Option<Peer> {
+        self.group.peer(channel)
     }
 
     /// An empty message to post, made of the memory of one that this thread has posted, if it has some at
@@ -383,6 +411,11 @@ impl Poster {
     /// As [`ChannelGroup::post`].
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// As [`ChannelGroup::peer`]. After the group is dropped it still tells what is known.
+    pub fn peer(&self, channel: ChannelNumber) -> Option<Peer> {
+        self.group.peer(channel)
     }
 
     /// As [`ChannelGroup::message`].

@@ -14,6 +14,7 @@ use mio::{Interest, Poll, Registry, Token, Waker, unix::SourceFd};
 use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
+    Peer,
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper::{
@@ -318,16 +319,23 @@ impl Group {
     }
 
     /// Adds a channel that the driver opens.
-    pub(crate) fn add(&self, token: Token, end: End) {
-        self.open_at(token, end, &mut self.members.hold());
+    pub(crate) fn add(&self, token: Token, end: End, identity: Peer) {
+        self.open_at(token, end, Some(identity), &mut self.members.hold());
     }
 
-    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
+    pub(crate) fn open_at(
+        &self,
+        token: Token,
+        end: End,
+        identity: Option<Peer>,
+        members: &mut HashSet<Token>,
+    ) {
         members.insert(token);
         let channel = Channel {
             group: self.id,
             token,
             end,
+            identity,
         };
         self.engine.channels.open(number_of(token), channel);
     }
@@ -355,6 +363,11 @@ impl Group {
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         self.members.is_retired()
+    }
+
+    /// Who is, or was, at the other end of a channel of this group.
+    pub(crate) fn peer(&self, number: ChannelNumber) -> Option<Peer> {
+        self.engine.channels.peer(number, self.id)
     }
 
     /// The channel that a message is posted to.

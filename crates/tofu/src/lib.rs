@@ -60,7 +60,9 @@ mod keeper;
 mod members;
 mod metrics;
 mod net;
+mod network;
 mod options;
+mod peer;
 mod pool;
 mod posting;
 mod reactor;
@@ -79,5 +81,7 @@ pub use self::{
     engine::{Engine, StartError},
     event::{CloseReport, Event, Reason, RecvError},
     metrics::Metrics,
+    network::{Network, NetworkError},
     options::{OptionError, Options},
+    peer::{Credentials, Peer},
 };
