@@ -180,6 +180,7 @@ mod models {
         Channel {
             group,
             token,
+            identity: None,
             end: End::Listener(Box::new(Listener::new(welcome, address))),
         }
     }
