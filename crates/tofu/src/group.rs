@@ -1,9 +1,8 @@
 //! A channel group as its threads share it: its channels, what was left for the driver, and posting.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     io, mem,
-    os::fd::{AsRawFd, RawFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
@@ -11,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use mio::{Poll, Registry, Token, Waker};
+use mio::Token;
 use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper,
+    net::{Inner, Registry, Waker},
     pool::{Shelf, Stock},
     reactor::{
         self, Attention, BusyPoll, Reactor,
@@ -43,11 +43,11 @@ pub(crate) struct Group {
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) seat: Seat<Reactor>,
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
-    pub(crate) poller_descriptor: RawFd,
+    pub(crate) poller: Inner,
     waker: Waker,
     /// The group takes no more messages. Set with the members locked.
     retired: AtomicBool,
-    members: Mutex<HashSet<Token>>,
+    members: Mutex<BTreeSet<Token>>,
     attention: Mutex<Vec<Attention>>,
     /// Channels on which frames wait for others to leave with.
     gathered: Mutex<Vec<Token>>,
@@ -71,18 +71,18 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(id: GroupId, engine: Arc<Shared>) -> io::Result<Self> {
-        let poll = Poll::new()?;
+        let poller = engine.network.poller()?;
         let busy_poll = BusyPoll::new(engine.options.busy_poll);
         let shelf = Shelf::new(&engine.pool);
         let stock = Stock::new(Arc::clone(&shelf));
         Ok(Self {
             id,
             engine,
-            registry: poll.registry().try_clone()?,
+            registry: poller.registry()?,
             shelf,
-            poller_descriptor: poll.as_raw_fd(),
-            waker: Waker::new(poll.registry(), reactor::WAKER)?,
-            seat: Seat::new(Reactor::new(poll, busy_poll, stock)),
+            poller: poller.as_inner(),
+            waker: poller.waker(reactor::WAKER)?,
+            seat: Seat::new(Reactor::new(poller, busy_poll, stock)),
             retired: AtomicBool::new(false),
             members: Mutex::default(),
             attention: Mutex::default(),
@@ -264,6 +264,7 @@ impl Group {
         (channel.token == token && channel.group == self.id).then_some(channel)
     }
 
+    /// The oldest first.
     pub(crate) fn all_channels(&self) -> Vec<Token> {
         lock(&self.members).iter().copied().collect()
     }
@@ -284,7 +285,7 @@ impl Group {
 
     /// The group's channels, for one to be added: `None` if the group is retired. As long as they are
     /// held it is not, and whoever retires it later finds the new one.
-    pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
+    pub(crate) fn join(&self) -> Option<MutexGuard<'_, BTreeSet<Token>>> {
         let members = lock(&self.members);
         (!self.is_retired()).then_some(members)
     }
@@ -294,7 +295,7 @@ impl Group {
         self.open_at(token, end, &mut lock(&self.members));
     }
 
-    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
+    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut BTreeSet<Token>) {
         members.insert(token);
         let channel = Channel {
             group: self.id,

@@ -63,6 +63,8 @@ mod options;
 mod pool;
 mod posting;
 mod reactor;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -9,7 +9,7 @@ use mio::Token;
 use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
-    Reactor, Ready,
+    Reactor,
     channel::{End, Peer, Room, Socket, Writing},
     close::Mode,
 };
@@ -18,6 +18,7 @@ use crate::{
     event::{Event, Reason},
     group::Group,
     metrics::Counter,
+    net::Ready,
     pool,
 };
 
