@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tofu_proto::Status;
-use tofu_sim::{Both, Bye, Event, Report, Simulation};
+use tofu_sim::pair::{Both, Bye, Event, Report, Simulation};
 
 const SEEDS: u64 = 600;
 

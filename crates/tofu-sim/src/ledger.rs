@@ -1,0 +1,743 @@
+//! What tofu promises, held against what applications post and hear.
+//!
+//! The ledger knows each message that was posted, and from the network how many bytes each end has written
+//! and read. From the lengths of the frames alone it follows where each message must be:
+//!
+//! ```text
+//! posted      | 0 | 1  | 2     | 3 | 4     | 5 |
+//! read       --------------->|                      0, 1 were delivered; 2 is half read
+//! written    ------------------------->|            3 is in the stream; 4 and 5 come back
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tofu::{
+    ChannelNumber, CloseReport, Event, Header, Message, MessageId, Metrics, OpCode, OpType,
+    PostError, Reason, Refusal, Status,
+};
+
+use crate::{
+    Broken, Limits, Promise,
+    network::{State, Tally},
+};
+
+pub(crate) type Checked<T = ()> = Result<T, Broken>;
+/// A host, and the number of its channel.
+pub(crate) type Name = (usize, ChannelNumber);
+
+/// Closings for which a number rests.
+const QUARANTINE: u64 = 1_024;
+/// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
+const SLACK: usize = 8 * 1024;
+/// How long nothing may happen that could.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// Holds what happens against what was promised.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    ends: BTreeMap<Name, End>,
+    /// By group.
+    groups: Vec<Standing>,
+    pub(crate) delivered: usize,
+    pub(crate) returned: usize,
+    pub(crate) queue_full: usize,
+    pub(crate) pool_empty: usize,
+    pub(crate) closed: BTreeMap<String, usize>,
+}
+
+/// How a group stands with its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Serves,
+    /// It closes by itself, and what it says is reported.
+    Closes,
+    /// Nobody hears of it any more, but what is queued still leaves.
+    Drains,
+    /// It is gone.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Listener,
+    Client,
+    Server,
+}
+
+/// One end of a channel, as its application knows it.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was said on a channel, each of which may be true on its own"
+)]
+struct End {
+    kind: Kind,
+    group: usize,
+    opened_by: MessageId,
+    posted: Vec<Posted>,
+    /// Messages of the peer that were delivered here.
+    delivered: usize,
+    /// The next message to come back, once one has.
+    returns: Option<usize>,
+    closed: Option<Status>,
+    said_bye: bool,
+    answered_bye: bool,
+    said_signal: bool,
+    wants_room: bool,
+    /// Since when it could write, or read, and has not.
+    unwritten: Option<(Duration, usize)>,
+    unread: Option<(Duration, usize)>,
+}
+
+#[derive(Debug)]
+struct Posted {
+    message: Message,
+    /// Where its frame ends in the stream.
+    end: usize,
+}
+
+impl End {
+    fn new(kind: Kind, group: usize, opened_by: MessageId) -> Self {
+        Self {
+            kind,
+            group,
+            opened_by,
+            posted: Vec::new(),
+            delivered: 0,
+            returns: None,
+            closed: None,
+            said_bye: false,
+            answered_bye: false,
+            said_signal: false,
+            wants_room: false,
+            unwritten: None,
+            unread: None,
+        }
+    }
+
+    /// Messages that end within the first `bytes` of the stream.
+    fn within(&self, bytes: usize) -> usize {
+        self.posted.partition_point(|posted| posted.end <= bytes)
+    }
+
+    fn bytes(&self) -> usize {
+        self.posted.last().map_or(0, |last| last.end)
+    }
+}
+
+fn told(name: Name) -> String {
+    format!("host {} channel {}", name.0, name.1.get())
+}
+
+fn check(holds: bool, promise: Promise, how: impl FnOnce() -> String) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(Broken::new(promise, how()))
+    }
+}
+
+/// What applications do.
+impl Ledger {
+    pub(crate) fn add_group(&mut self) {
+        self.groups.push(Standing::Serves);
+    }
+
+    pub(crate) fn stands(&mut self, group: usize, standing: Standing) {
+        self.groups[group] = standing;
+    }
+
+    /// A message was taken. `message` is a copy of it as it was posted.
+    pub(crate) fn posted(
+        &mut self,
+        group: usize,
+        name: Name,
+        mut message: Message,
+        header: &Header,
+        opened: u64,
+    ) -> Checked {
+        message.address_to(header.channel, header.id);
+        let kind = match message.op_code() {
+            OpCode::HelloRequest => Some(Kind::Client),
+            OpCode::WelcomeRequest => Some(Kind::Listener),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            return self.open(kind, group, name, message, opened);
+        }
+        let Some(end) = self.ends.get_mut(&name) else {
+            return Err(Broken::new(
+                Promise::Posting,
+                format!("{} takes {message:?}, and does not exist", told(name)),
+            ));
+        };
+        check(
+            end.closed.is_none() && end.group == group,
+            Promise::Posting,
+            || {
+                format!(
+                    "{} takes {message:?}, and is closed or another group's",
+                    told(name)
+                )
+            },
+        )?;
+        match message.op_code() {
+            OpCode::ByeSignal => end.said_signal = true,
+            OpCode::ByeRequest if end.kind == Kind::Listener => end.said_signal = true,
+            OpCode::ByeRequest => end.said_bye = true,
+            OpCode::ByeResponse => end.answered_bye = true,
+            _ => {}
+        }
+        if !end.said_signal {
+            let bytes = end.bytes() + message.frame_len();
+            end.posted.push(Posted {
+                message,
+                end: bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        kind: Kind,
+        group: usize,
+        name: Name,
+        message: Message,
+        opened: u64,
+    ) -> Checked {
+        if let Some(before) = self.ends.get(&name) {
+            check(before.closed.is_some(), Promise::Quarantine, || {
+                format!("{} is given out while it is open", told(name))
+            })?;
+            check(opened > QUARANTINE, Promise::Quarantine, || {
+                format!("{} is given out again after {opened} channels", told(name))
+            })?;
+        }
+        let mut end = End::new(kind, group, message.id());
+        if kind != Kind::Server {
+            let bytes = message.frame_len();
+            end.posted.push(Posted {
+                message,
+                end: bytes,
+            });
+        }
+        self.ends.insert(name, end);
+        Ok(())
+    }
+
+    /// A message was refused. `message` is a copy of it.
+    pub(crate) fn refused(
+        &mut self,
+        group: usize,
+        name: Name,
+        message: &Message,
+        error: &PostError,
+        metrics: &Metrics,
+        limits: &Limits,
+        network: &State,
+    ) -> Checked {
+        check(error.message() == message, Promise::Posting, || {
+            format!("{:?} comes back as {:?}", message, error.message())
+        })?;
+        let serves = self.groups[group] == Standing::Serves;
+        let wrong = |why: &str| {
+            let refusal = error.refusal();
+            Err(Broken::new(
+                Promise::Posting,
+                format!("{} refuses {message:?} ({refusal}) {why}", told(name)),
+            ))
+        };
+        let end = self.ends.get_mut(&name);
+        match (error.refusal(), end) {
+            (Refusal::ShutdownStarted, _) if serves => wrong("while it serves"),
+            (Refusal::QueueFull { .. }, Some(end)) => {
+                self.queue_full += 1;
+                end.wants_room = true;
+                let written = network.tally(name.0, name.1).unwrap_or_default().written;
+                let queued = end.bytes().saturating_sub(written);
+                let len = message.frame_len();
+                let is_full = queued + len > limits.channel_queue_bytes
+                    || metrics.queued_bytes + len > limits.engine_queue_bytes;
+                if is_full {
+                    Ok(())
+                } else {
+                    wrong(&format!("with {queued} bytes queued"))
+                }
+            }
+            (Refusal::QueueFull { .. }, None) => wrong("which does not exist"),
+            (Refusal::ChannelClosing(_), Some(end))
+                if !end.said_bye && !end.answered_bye && !end.said_signal =>
+            {
+                wrong("and nobody has said bye")
+            }
+            (Refusal::TooManyChannels(max), _) if metrics.channels_open < *max => {
+                wrong("and has few")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What applications hear.
+impl Ledger {
+    pub(crate) fn heard(
+        &mut self,
+        group: usize,
+        host: usize,
+        event: &Event,
+        opened: u64,
+        now: Duration,
+        limits: &Limits,
+        network: &State,
+    ) -> Checked {
+        let Some(channel) = event.channel() else {
+            if let Event::PoolEmpty = event {
+                self.pool_empty += 1;
+            }
+            return Ok(());
+        };
+        let name = (host, channel);
+        if let Event::Message(message) = event
+            && message.op_code() == OpCode::HelloRequest
+            && self.ends.get(&name).is_none_or(|end| end.closed.is_some())
+        {
+            let hello = Message::new(OpCode::HelloRequest, channel).with_id(message.id());
+            self.open(Kind::Server, group, name, hello, opened)?;
+        }
+        let Some(end) = self.ends.get(&name) else {
+            return Err(Broken::new(
+                Promise::Closing,
+                format!("{} was never heard of, and there is {event:?}", told(name)),
+            ));
+        };
+        check(end.closed.is_none(), Promise::Closing, || {
+            format!("{} is closed, and there is {event:?}", told(name))
+        })?;
+        check(end.group == group, Promise::Closing, || {
+            format!("{} is another group's, and there is {event:?}", told(name))
+        })?;
+        match event {
+            Event::Message(message) => self.delivered(name, message, network),
+            Event::Returned { message, reason } => {
+                let written = network.tally(host, channel).unwrap_or_default().written;
+                self.came_back(name, message, *reason, written)
+            }
+            Event::Drained(_) => {
+                let end = self.ends.get_mut(&name);
+                let wanted = end.is_some_and(|end| std::mem::take(&mut end.wants_room));
+                check(wanted, Promise::Room, || {
+                    format!("{} has room, and nobody has asked", told(name))
+                })
+            }
+            Event::Closed { id, reason, .. } => {
+                let opened_by = end.opened_by;
+                check(*id == opened_by, Promise::Closing, || {
+                    format!("{} was opened by {opened_by}, not by {id}", told(name))
+                })?;
+                let tally = network.tally(host, channel).unwrap_or_default();
+                let end = self
+                    .ends
+                    .get(&name)
+                    .map(|end| (end.returns, end.within(tally.written)));
+                if let Some((returns, within)) = end {
+                    let left = self.ends[&name].posted.len();
+                    let is_listener = self.ends[&name].kind == Kind::Listener;
+                    check(
+                        is_listener || returns.unwrap_or(within) == left,
+                        Promise::Return,
+                        || {
+                            format!(
+                                "{} is closed ({reason}), and of {left} messages {within} were \
+                                 written, {} came back",
+                                told(name),
+                                returns.map_or(0, |returns| returns - within)
+                            )
+                        },
+                    )?;
+                }
+                self.is_closed(name, *reason, tally, now, limits, network)
+            }
+            Event::Listening { .. } | Event::PoolEmpty | Event::Notified(_) => Ok(()),
+        }
+    }
+
+    fn delivered(&mut self, name: Name, message: &Message, network: &State) -> Checked {
+        let index = match self.ends.get_mut(&name) {
+            Some(end) => {
+                end.delivered += 1;
+                end.delivered - 1
+            }
+            None => return Ok(()),
+        };
+        self.delivered += 1;
+        let Some(other) = network.other_end(name.0, name.1) else {
+            return Err(Broken::new(
+                Promise::Delivery,
+                format!("{} gets {message:?} of nobody", told(name)),
+            ));
+        };
+        let Some(from) = self.ends.get(&other) else {
+            return Err(Broken::new(
+                Promise::Delivery,
+                format!("{} gets {message:?} of a stranger", told(name)),
+            ));
+        };
+        let Some(posted) = from.posted.get(index) else {
+            // A group that closes says bye by itself.
+            let is_own = self.groups[from.group] != Standing::Serves
+                && message.op_code().op_type() == OpType::Bye;
+            return check(is_own, Promise::Delivery, || {
+                format!(
+                    "{} gets {message:?}, which {} has not posted",
+                    told(name),
+                    told(other)
+                )
+            });
+        };
+        let expected = posted.message.clone().with_channel(name.1);
+        check(expected == *message, Promise::Delivery, || {
+            format!(
+                "{} gets {message:?} where {} has posted {expected:?}, its message {index}",
+                told(name),
+                told(other)
+            )
+        })
+    }
+
+    fn came_back(
+        &mut self,
+        name: Name,
+        message: &Message,
+        reason: Reason,
+        written: usize,
+    ) -> Checked {
+        self.returned += 1;
+        let Some(end) = self.ends.get_mut(&name) else {
+            return Ok(());
+        };
+        let index = end.returns.unwrap_or_else(|| end.within(written));
+        end.returns = Some(index + 1);
+        let expected = end.posted.get(index).map(|posted| {
+            let mut message = posted.message.clone();
+            message.set_status(reason.status());
+            message
+        });
+        check(expected.as_ref() == Some(message), Promise::Return, || {
+            format!(
+                "{} gets back {message:?} ({reason}), where it had to be {expected:?}",
+                told(name)
+            )
+        })
+    }
+
+    fn is_closed(
+        &mut self,
+        name: Name,
+        reason: Reason,
+        tally: Tally,
+        now: Duration,
+        limits: &Limits,
+        network: &State,
+    ) -> Checked {
+        let other = network.other_end(name.0, name.1);
+        let peers = other.and_then(|other| self.ends.get(&other));
+        let read = peers.map_or(0, |peer| peer.within(tally.read));
+        let peer_tally = other.and_then(|other| network.tally(other.0, other.1));
+        let Some(end) = self.ends.get_mut(&name) else {
+            return Ok(());
+        };
+        let status = reason.status();
+        end.closed = Some(status);
+        end.wants_room = false;
+        let is_listener = end.kind == Kind::Listener;
+        let kind = if is_listener { "listener" } else { "channel" };
+        *self.closed.entry(format!("{kind}: {status}")).or_default() += 1;
+        if is_listener {
+            return Ok(());
+        }
+        let (delivered, signalled) = (end.delivered, end.said_signal);
+        let quiet = now.saturating_sub(tally.moved);
+        let right = match status {
+            Status::PROTOCOL_VIOLATION => false,
+            Status::CHANNEL_CLOSED => {
+                end.said_bye
+                    || end.answered_bye
+                    || signalled
+                    || self.groups[end.group] != Standing::Serves
+            }
+            Status::PEER_DISCONNECTED => {
+                tally.is_disturbed || peer_tally.is_none_or(|peer| peer.is_closed || peer.is_shut)
+            }
+            Status::BYE_TIMEOUT => {
+                quiet >= limits.bye_timeout || self.groups[end.group] != Standing::Serves
+            }
+            Status::FRAME_TIMEOUT => quiet >= limits.frame_timeout,
+            _ => true,
+        };
+        check(right, Promise::Closing, || {
+            format!(
+                "{} is closed ({reason}), and there was no such reason; quiet for {quiet:?}",
+                told(name)
+            )
+        })?;
+        let hangs_up =
+            status == Status::PEER_DISCONNECTED || (status == Status::CHANNEL_CLOSED && !signalled);
+        if hangs_up && self.groups[end.group] == Standing::Serves {
+            check(
+                delivered >= read && tally.unread == 0,
+                Promise::HangUp,
+                || {
+                    format!(
+                        "{} is closed ({reason}) after {delivered} messages were delivered, with \
+                         {read} read and {} bytes unread",
+                        told(name),
+                        tally.unread
+                    )
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What a group that closes, or all groups of an engine, report at the end.
+    pub(crate) fn reported(
+        &mut self,
+        host: usize,
+        report: &CloseReport,
+        now: Duration,
+        limits: &Limits,
+        network: &State,
+    ) -> Checked {
+        for message in &report.unread {
+            let name = (host, message.channel());
+            if message.op_code() == OpCode::HelloRequest && !self.ends.contains_key(&name) {
+                // It was never heard of otherwise.
+                continue;
+            }
+            self.skip_unread_byes(name, network);
+            if self.ends.contains_key(&name) && message.channel().is_assigned() {
+                self.delivered(name, message, network)?;
+            }
+        }
+        for message in &report.undelivered {
+            let name = (host, message.channel());
+            let written = network.tally(host, name.1).unwrap_or_default().written;
+            let Some(end) = self.ends.get_mut(&name) else {
+                continue;
+            };
+            check(end.closed.is_none(), Promise::Return, || {
+                format!("{} is closed, and {message:?} comes back", told(name))
+            })?;
+            if end.kind == Kind::Listener {
+                continue;
+            }
+            let mut index = end.returns.unwrap_or_else(|| end.within(written));
+            while end
+                .posted
+                .get(index)
+                .is_some_and(|posted| posted.message.op_code().op_type() == OpType::Bye)
+            {
+                index += 1;
+            }
+            end.returns = Some(index);
+            let reason = Reason::from(message.status());
+            self.came_back(name, message, reason, written)?;
+        }
+        for (channel, reason) in &report.closed {
+            let name = (host, *channel);
+            let Some(end) = self.ends.get(&name) else {
+                continue;
+            };
+            check(end.closed.is_none(), Promise::Closing, || {
+                format!("{} is closed twice, at last with {reason}", told(name))
+            })?;
+            let tally = network.tally(host, *channel).unwrap_or_default();
+            let next = end.returns.unwrap_or_else(|| end.within(tally.written));
+            let left = end.posted.get(next..).unwrap_or_default();
+            let all_back = left
+                .iter()
+                .all(|posted| posted.message.op_code().op_type() == OpType::Bye);
+            check(
+                all_back || end.kind == Kind::Listener,
+                Promise::Return,
+                || {
+                    format!(
+                        "{} is closed ({reason}), and {} messages are missing from the report",
+                        told(name),
+                        left.len()
+                    )
+                },
+            )?;
+            self.is_closed(name, *reason, tally, now, limits, network)?;
+        }
+        Ok(())
+    }
+
+    /// Byes are not in a report.
+    fn skip_unread_byes(&mut self, name: Name, network: &State) {
+        let Some(from) = network
+            .other_end(name.0, name.1)
+            .and_then(|other| self.ends.get(&other))
+        else {
+            return;
+        };
+        let Some(end) = self.ends.get(&name) else {
+            return;
+        };
+        let byes = from.posted[end.delivered.min(from.posted.len())..]
+            .iter()
+            .take_while(|posted| posted.message.op_code().op_type() == OpType::Bye)
+            .count();
+        if let Some(end) = self.ends.get_mut(&name) {
+            end.delivered += byes;
+        }
+    }
+
+    /// After a report of this group's (or of this host's, if there is none) there is nothing to add.
+    pub(crate) fn all_is_told(&self, host: usize, group: Option<usize>) -> Checked {
+        let untold = self.ends.iter().find(|(name, end)| {
+            name.0 == host
+                && end.closed.is_none()
+                && group.is_none_or(|group| end.group == group)
+                && self.groups[end.group] == Standing::Closes
+        });
+        match untold {
+            None => Ok(()),
+            Some((name, _)) => Err(Broken::new(
+                Promise::Closing,
+                format!("{} is not in the report of its closing", told(*name)),
+            )),
+        }
+    }
+}
+
+/// What must hold at any time, and in the end.
+impl Ledger {
+    /// Whether an engine is within its bounds.
+    pub(crate) fn bounds(host: usize, metrics: &Metrics, limits: &Limits) -> Checked {
+        let queue_max = limits.engine_queue_bytes + SLACK * (1 + metrics.channels_open);
+        for (what, level, max) in [
+            (
+                "messages out of the pool",
+                metrics.pool_messages_out,
+                limits.pool_messages,
+            ),
+            ("bytes queued", metrics.queued_bytes, queue_max),
+            ("half-open connections", metrics.half_open, limits.half_open),
+            ("channels", metrics.channels_open, limits.channels),
+        ] {
+            check(level <= max, Promise::Bounds, || {
+                format!("host {host} has {level} {what}, at most {max} are allowed")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks for channels on which something could go on, and does not.
+    pub(crate) fn progress(
+        &mut self,
+        now: Duration,
+        network: &State,
+        has_messages: impl Fn(usize) -> bool,
+    ) -> Checked {
+        for (name, end) in &mut self.ends {
+            if end.closed.is_some() || end.kind == Kind::Listener {
+                continue;
+            }
+            if !matches!(self.groups[end.group], Standing::Serves | Standing::Closes) {
+                continue;
+            }
+            let Some(tally) = network.tally(name.0, name.1) else {
+                continue;
+            };
+            let could_write = end.bytes() > tally.written && tally.takes_bytes && !tally.is_closed;
+            since(&mut end.unwritten, could_write, now, tally.written);
+            let could_read = tally.has_bytes && !tally.is_closed && has_messages(name.0);
+            since(&mut end.unread, could_read, now, tally.read);
+            for (stuck, what) in [(end.unwritten, "write"), (end.unread, "read")] {
+                let idle = stuck.map_or(Duration::ZERO, |(since, _)| now - since);
+                check(idle < IDLE_MAX, Promise::Progress, || {
+                    format!("{} could {what}, and has not for {idle:?}", told(*name))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All groups of this host are gone, crashed.
+    pub(crate) fn is_gone(&mut self, groups: impl Iterator<Item = usize>) {
+        for group in groups {
+            self.groups[group] = Standing::Gone;
+        }
+    }
+
+    /// Everything has come to its end. In a gentle run, everything has ended well.
+    pub(crate) fn finish(&self, gentle: bool, network: &State) -> Checked {
+        for (name, end) in &self.ends {
+            let is_told = matches!(self.groups[end.group], Standing::Serves | Standing::Closes);
+            check(end.closed.is_some() || !is_told, Promise::Closing, || {
+                format!("{} was never closed", told(*name))
+            })?;
+        }
+        if !gentle {
+            return Ok(());
+        }
+        for (name, end) in &self.ends {
+            let Some(other) = network.other_end(name.0, name.1) else {
+                continue;
+            };
+            let Some(peer) = self.ends.get(&other) else {
+                continue;
+            };
+            let is_disturbed = |name: Name| {
+                network
+                    .tally(name.0, name.1)
+                    .is_none_or(|it| it.is_disturbed)
+            };
+            let listens = |end: &End| {
+                matches!(self.groups[end.group], Standing::Serves) || end.closed.is_some()
+            };
+            let is_rude =
+                |end: &End| end.said_signal || matches!(self.groups[end.group], Standing::Gone);
+            if is_disturbed(*name) || is_disturbed(other) || is_rude(end) || is_rude(peer) {
+                continue;
+            }
+            if listens(peer) && peer.closed != Some(Status::CONNECT_REFUSED) {
+                check(peer.delivered >= end.posted.len(), Promise::Grace, || {
+                    format!(
+                        "{} has posted {} messages, and {} has got {}",
+                        told(*name),
+                        end.posted.len(),
+                        told(other),
+                        peer.delivered
+                    )
+                })?;
+            }
+            let both_serve = [end, peer]
+                .iter()
+                .all(|end| matches!(self.groups[end.group], Standing::Serves | Standing::Closes));
+            if both_serve {
+                check(
+                    end.closed == Some(Status::CHANNEL_CLOSED),
+                    Promise::Grace,
+                    || {
+                        format!(
+                            "nothing went wrong, and {} is closed with {:?}",
+                            told(*name),
+                            end.closed
+                        )
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn since(stuck: &mut Option<(Duration, usize)>, could: bool, now: Duration, moved: usize) {
+    match stuck {
+        Some((_, then)) if could && *then == moved => {}
+        _ => *stuck = could.then_some((now, moved)),
+    }
+}
