@@ -200,7 +200,7 @@ impl Stream {
         match self.phase {
             Phase::Connecting { .. } => false,
             Phase::Failed(_) | Phase::Reset => true,
-            Phase::Open => self.is_shut || self.leaving.len() < buffer_max,
+            Phase::Open => self.is_shut || self.leaving.len() <= buffer_max * 2 / 3,
         }
     }
 }
@@ -281,7 +281,7 @@ impl State {
         Some(Tally {
             takes_bytes: stream.phase == Phase::Open
                 && !stream.is_shut
-                && stream.leaving.len() < self.faults.buffer_max
+                && stream.is_writable(self.faults.buffer_max)
                 && !self.is_blocked_uds(stream),
             has_bytes: !stream.arrived.is_empty(),
             is_closed: stream.is_closed,

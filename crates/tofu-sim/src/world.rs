@@ -588,12 +588,12 @@ impl World {
     }
 
     fn turn(&mut self, index: usize) {
-        if self.groups[index].closing.is_some() {
-            return self.go_on_closing(index);
-        }
         let now = self.shared.now();
         let group = &mut self.groups[index];
         group.woken.0.store(false, Ordering::Relaxed);
+        if group.closing.is_some() {
+            return self.go_on_closing(index);
+        }
         if group.alarm.is_some_and(|alarm| alarm <= now) {
             group.alarm = None;
             self.with_application(index, |application, group| application.wake(group));
@@ -629,9 +629,9 @@ impl World {
             return;
         }
         group.lag = lag;
-        if heard > 0 || group.closing.is_some() {
+        if heard > 0 {
             group.away = lag.max(Duration::from_micros(10));
-        } else if group.receiving == Receiving::AsTask {
+        } else if group.closing.is_none() && group.receiving == Receiving::AsTask {
             // It has said that it is to be woken.
             group.back_at = None;
             return;
@@ -737,6 +737,17 @@ impl World {
         self.shared
             .note(|| format!("host {host} group {index} ends: {wish:?}"));
         let now = self.shared.now();
+        if self.hosts[host].shutdown.is_some() {
+            // It will hear of it.
+            return;
+        }
+        let closes = |it: &GroupState| it.host == host && it.closing.is_some();
+        let wish = match wish {
+            // In a process, whoever closes a group sits in its seat meanwhile. Here nobody does, and the
+            // report of the shutdown would take what belongs into that of the group.
+            Wish::ShutDown(timeout) if self.groups.iter().any(closes) => Wish::Close(timeout),
+            wish => wish,
+        };
         let group = &mut self.groups[index];
         if let Wish::ShutDown(timeout) = wish {
             let mine = |it: &GroupState| it.host == host && it.channels.is_some();

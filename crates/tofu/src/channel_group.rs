@@ -407,6 +407,10 @@ fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
 
 impl Drop for ChannelGroup {
     fn drop(&mut self) {
+        if self.group.is_retired() {
+            // It closes already, and whoever had it do so waits for its report.
+            return;
+        }
         let shared = &self.engine.shared;
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));
