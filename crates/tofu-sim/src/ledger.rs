@@ -51,10 +51,19 @@ pub(crate) enum Standing {
     Serves,
     /// It closes by itself, and what it says is reported.
     Closes,
+    /// Its engine shuts down, and reports what it says.
+    ShutsDown,
     /// Nobody hears of it any more, but what is queued still leaves.
     Drains,
     /// It is gone.
     Gone,
+}
+
+impl Standing {
+    /// Whether somebody hears how its channels end.
+    fn is_told(self) -> bool {
+        matches!(self, Self::Serves | Self::Closes | Self::ShutsDown)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,6 +320,13 @@ impl Ledger {
                 format!("{} was never heard of, and there is {event:?}", told(name)),
             ));
         };
+        if self.groups[group] == Standing::ShutsDown && end.closed.is_some() {
+            // It was at hand before the end, which only the report tells.
+            return match event {
+                Event::Message(message) => self.delivered(name, message, network),
+                _ => Ok(()),
+            };
+        }
         check(end.closed.is_none(), Promise::Closing, || {
             format!("{} is closed, and there is {event:?}", told(name))
         })?;
@@ -472,7 +488,7 @@ impl Ledger {
             Status::BYE_TIMEOUT => {
                 quiet >= limits.bye_timeout || self.groups[end.group] != Standing::Serves
             }
-            Status::FRAME_TIMEOUT => quiet >= limits.frame_timeout,
+            Status::FRAME_TIMEOUT => now.saturating_sub(tally.read_at) >= limits.frame_timeout,
             _ => true,
         };
         check(right, Promise::Closing, || {
@@ -505,12 +521,17 @@ impl Ledger {
         &mut self,
         host: usize,
         report: &CloseReport,
+        of_engine: bool,
         now: Duration,
         limits: &Limits,
         network: &State,
     ) -> Checked {
         for message in &report.unread {
             let name = (host, message.channel());
+            if of_engine {
+                // What applications have at hand comes before it.
+                continue;
+            }
             if message.op_code() == OpCode::HelloRequest && !self.ends.contains_key(&name) {
                 // It was never heard of otherwise.
                 continue;
@@ -599,8 +620,10 @@ impl Ledger {
         let untold = self.ends.iter().find(|(name, end)| {
             name.0 == host
                 && end.closed.is_none()
-                && group.is_none_or(|group| end.group == group)
-                && self.groups[end.group] == Standing::Closes
+                && match group {
+                    Some(group) => end.group == group,
+                    None => self.groups[end.group] == Standing::ShutsDown,
+                }
         });
         match untold {
             None => Ok(()),
@@ -645,7 +668,7 @@ impl Ledger {
             if end.closed.is_some() || end.kind == Kind::Listener {
                 continue;
             }
-            if !matches!(self.groups[end.group], Standing::Serves | Standing::Closes) {
+            if !self.groups[end.group].is_told() {
                 continue;
             }
             let Some(tally) = network.tally(name.0, name.1) else {
@@ -658,7 +681,11 @@ impl Ledger {
             for (stuck, what) in [(end.unwritten, "write"), (end.unread, "read")] {
                 let idle = stuck.map_or(Duration::ZERO, |(since, _)| now - since);
                 check(idle < IDLE_MAX, Promise::Progress, || {
-                    format!("{} could {what}, and has not for {idle:?}", told(*name))
+                    format!(
+                        "{} could {what}, and has not for {idle:?}: {} bytes posted, {tally:?}",
+                        told(*name),
+                        end.bytes()
+                    )
                 })?;
             }
         }
@@ -675,7 +702,7 @@ impl Ledger {
     /// Everything has come to its end. In a gentle run, everything has ended well.
     pub(crate) fn finish(&self, gentle: bool, network: &State) -> Checked {
         for (name, end) in &self.ends {
-            let is_told = matches!(self.groups[end.group], Standing::Serves | Standing::Closes);
+            let is_told = self.groups[end.group].is_told();
             check(end.closed.is_some() || !is_told, Promise::Closing, || {
                 format!("{} was never closed", told(*name))
             })?;
@@ -696,7 +723,9 @@ impl Ledger {
                     .is_none_or(|it| it.is_disturbed)
             };
             let listens = |end: &End| {
-                matches!(self.groups[end.group], Standing::Serves) || end.closed.is_some()
+                let standing = self.groups[end.group];
+                standing == Standing::Serves
+                    || (end.closed.is_some() && standing != Standing::ShutsDown)
             };
             let is_rude =
                 |end: &End| end.said_signal || matches!(self.groups[end.group], Standing::Gone);
@@ -725,7 +754,7 @@ impl Ledger {
             }
             let both_serve = [end, peer]
                 .iter()
-                .all(|end| matches!(self.groups[end.group], Standing::Serves | Standing::Closes));
+                .all(|end| self.groups[end.group].is_told());
             if both_serve {
                 check(
                     end.closed == Some(Status::CHANNEL_CLOSED),

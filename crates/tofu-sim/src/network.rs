@@ -142,6 +142,10 @@ pub(crate) struct Tally {
     pub(crate) unread: usize,
     /// When bytes were last written or read here.
     pub(crate) moved: Duration,
+    /// When bytes were last read.
+    pub(crate) read_at: Duration,
+    /// Written, and not arrived at the peer.
+    pub(crate) leaving: usize,
     /// A fault broke it: a reset in the middle, an early end, a crash.
     pub(crate) is_disturbed: bool,
     /// It can be written now.
@@ -286,6 +290,7 @@ impl State {
             has_bytes: !stream.arrived.is_empty(),
             is_closed: stream.is_closed,
             is_shut: stream.is_shut,
+            leaving: stream.leaving.len(),
             ..stream.tally
         })
     }
@@ -874,6 +879,7 @@ impl State {
         }
         stream.tally.read += count;
         stream.tally.moved = now;
+        stream.tally.read_at = now;
         let peer = stream.peer;
         if let Some(peer) = peer
             && let Some(writer) = self.stream(peer)

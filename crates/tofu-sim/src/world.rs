@@ -754,7 +754,7 @@ impl World {
             if let (Some(engine), None) = (&self.hosts[host].engine, &self.hosts[host].shutdown) {
                 for other in 0..self.groups.len() {
                     if mine(&self.groups[other]) {
-                        self.shared.ledger.stands(other, Standing::Closes);
+                        self.shared.ledger.stands(other, Standing::ShutsDown);
                         self.groups[other].back_at = Some(now);
                     }
                 }
@@ -840,7 +840,7 @@ impl World {
         let now = state.now;
         let ledger = &mut self.shared.ledger;
         let checked = ledger
-            .reported(host, report, now, limits, &state)
+            .reported(host, report, group.is_none(), now, limits, &state)
             .and_then(|()| ledger.all_is_told(host, group));
         drop(state);
         self.shared.hold(checked);

@@ -283,7 +283,10 @@ impl Reactor {
                 if is_enough {
                     return None;
                 }
-                stock.message(burst).or_else(|| may_exceed.then(pool::made))
+                if may_exceed {
+                    return Some(pool::made());
+                }
+                stock.message(burst)
             });
             match received {
                 Received::Message(message) => {
@@ -308,7 +311,8 @@ impl Reactor {
     }
 
     /// A group that leaves has nobody who would drop its messages, and waits for the answers to its
-    /// byes behind them: up to a bound of its own it takes in what the pool has no room for.
+    /// byes behind them. Messages of the pool would be missing to the engine's other groups, on which its
+    /// peers may depend: up to a bound of its own it takes in what it makes itself.
     fn may_exceed_pool(&self) -> bool {
         matches!(self.mode, Mode::Leaving(_)) && self.unread_bytes < UNREAD_BYTES_MAX
     }
