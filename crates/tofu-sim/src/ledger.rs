@@ -29,6 +29,8 @@ pub(crate) type Name = (usize, ChannelNumber);
 const QUARANTINE: u64 = 1_024;
 /// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
 const SLACK: usize = 8 * 1024;
+/// A bye timeout that is only there for peers that are dead.
+const PATIENT: Duration = Duration::from_secs(60);
 /// How long nothing may happen that could.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
@@ -496,6 +498,15 @@ impl Ledger {
                 "{} is closed ({reason}), and there was no such reason; quiet for {quiet:?}",
                 told(name)
             )
+        })?;
+        // A peer that lives closes when everything was said.
+        let waited = status == Status::CHANNEL_CLOSED
+            && !signalled
+            && !tally.is_disturbed
+            && limits.bye_timeout >= PATIENT
+            && quiet >= limits.bye_timeout;
+        check(!waited, Promise::Grace, || {
+            format!("{} has waited {quiet:?} for its peer to close", told(name))
         })?;
         let hangs_up =
             status == Status::PEER_DISCONNECTED || (status == Status::CHANNEL_CLOSED && !signalled);

@@ -144,8 +144,6 @@ pub(crate) struct Tally {
     pub(crate) moved: Duration,
     /// When bytes were last read.
     pub(crate) read_at: Duration,
-    /// Written, and not arrived at the peer.
-    pub(crate) leaving: usize,
     /// A fault broke it: a reset in the middle, an early end, a crash.
     pub(crate) is_disturbed: bool,
     /// It can be written now.
@@ -290,7 +288,6 @@ impl State {
             has_bytes: !stream.arrived.is_empty(),
             is_closed: stream.is_closed,
             is_shut: stream.is_shut,
-            leaving: stream.leaving.len(),
             ..stream.tally
         })
     }
@@ -298,7 +295,9 @@ impl State {
     fn is_blocked_uds(&self, stream: &Stream) -> bool {
         stream.is_uds()
             && stream.peer.is_none_or(|peer| match &self.nodes[peer.0] {
-                Node::Stream(peer) => peer.arrived.len() >= self.faults.buffer_max,
+                Node::Stream(peer) => {
+                    peer.is_closed || peer.arrived.len() >= self.faults.buffer_max
+                }
                 _ => false,
             })
     }
@@ -658,7 +657,8 @@ impl State {
         let (readable, writable, ends) = match &self.nodes[what.0] {
             Node::Stream(stream) => (
                 stream.is_readable(),
-                stream.is_writable(self.faults.buffer_max) && !self.is_blocked_uds(stream),
+                stream.is_writable(self.faults.buffer_max)
+                    && (stream.peer_ended || !self.is_blocked_uds(stream)),
                 stream.is_over(),
             ),
             Node::Listener(listener) => (!listener.backlog.is_empty(), false, false),

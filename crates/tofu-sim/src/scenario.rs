@@ -11,6 +11,8 @@ use crate::{Application, Failure, Faults, Group, Limits, Random, Report, World, 
 
 /// Lines of a trace that is shown whole.
 const LINES_MAX: usize = 1_000_000;
+/// Channels that an application opens: fewer than numbers rest, so that each names one channel for the ledger.
+const OPENS_MAX: usize = 80;
 /// The frame of a largest message: no queue may be shorter.
 const FRAME_MAX: usize = 16 + 2 * 65_535;
 
@@ -310,6 +312,7 @@ struct Chatter {
     held: Vec<(Duration, Message)>,
     posts_left: usize,
     opens_left: usize,
+    opened: usize,
     wakes: usize,
     next_id: u64,
     notified: (usize, usize),
@@ -321,6 +324,7 @@ impl Chatter {
         Self {
             posts_left: plan.posts,
             opens_left: plan.channels,
+            opened: 0,
             plan,
             listens,
             connects,
@@ -354,6 +358,10 @@ impl Chatter {
             self.talks.insert(header.channel, Talk::default());
         }
         self.opens_left = self.opens_left.saturating_sub(1);
+        self.opened += 1;
+        if self.opened >= OPENS_MAX {
+            self.opens_left = 0;
+        }
     }
 
     fn pick(&self, group: &mut Group<'_>) -> Option<ChannelNumber> {
@@ -676,7 +684,7 @@ impl Application for Chatter {
             self.held.clear();
             return self.end(ending, group);
         }
-        if self.opens_left > 0 {
+        if self.opens_left > 0 && self.opened < OPENS_MAX {
             self.connect(group);
         }
         if self.posts_left > 0 {
