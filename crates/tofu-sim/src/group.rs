@@ -8,7 +8,7 @@ use tofu::{
 
 use crate::{
     Broken, Limits, Promise, Random,
-    ledger::Ledger,
+    ledger::{Ledger, Scene},
     network::Network,
     trace::{Trace, line},
 };
@@ -170,10 +170,15 @@ impl Group<'_> {
         let metrics = self.engine.metrics();
         let state = shared.network.state();
         let name = (host, copy.channel());
-        let checked =
-            shared
-                .ledger
-                .refused(index, name, copy, error, &metrics, self.limits, &state);
+        let scene = Scene {
+            host,
+            opened: *self.opened,
+            limits: self.limits,
+            network: &state,
+        };
+        let checked = shared
+            .ledger
+            .refused(index, name, copy, error, &metrics, scene);
         drop(state);
         shared.hold(checked);
     }

@@ -18,7 +18,7 @@ use tofu::{
 use crate::{
     Application, Broken, Faults, Group, Promise, Random, Report,
     group::{Shared, Wish},
-    ledger::{Ledger, Standing},
+    ledger::{Ledger, Scene, Standing},
     network::{Network, ip_of},
     trace::{Trace, told},
 };
@@ -431,13 +431,14 @@ impl World {
             .groups
             .iter()
             .all(|group| group.channels.is_none() && group.closing.is_none());
+        let state = self.shared.network.state();
         let hosts = self.hosts.iter().all(|host| {
-            host.shutdown.is_none()
-                && host
-                    .engine
-                    .as_ref()
-                    .is_none_or(|engine| engine.metrics().channels_open == 0)
+            let is_called = |keeper: &Keeper| state.ready_since(keeper.poller()).is_some();
+            host.shutdown.is_none() && !host.keeper.as_ref().is_some_and(is_called)
         });
+        drop(state);
+        let open = self.hosts.iter().filter_map(|host| host.engine.as_ref());
+        let hosts = hosts && open.map(Engine::metrics).all(|it| it.channels_open == 0);
         groups && hosts
     }
 
@@ -685,13 +686,13 @@ impl World {
         self.shared
             .note(|| format!("host {host} group {index} hears {}", told(&event)));
         let state = self.shared.network.state();
-        let limits = &self.hosts[host].limits;
-        let opened = self.hosts[host].opened;
-        let now = state.now;
-        let checked = self
-            .shared
-            .ledger
-            .heard(index, host, &event, opened, now, limits, &state);
+        let scene = Scene {
+            host,
+            opened: self.hosts[host].opened,
+            limits: &self.hosts[host].limits,
+            network: &state,
+        };
+        let checked = self.shared.ledger.heard(index, &event, scene);
         drop(state);
         self.shared.hold(checked);
         if let Event::Message(message) = &event
@@ -836,11 +837,15 @@ impl World {
             )
         });
         let state = self.shared.network.state();
-        let limits = &self.hosts[host].limits;
-        let now = state.now;
+        let scene = Scene {
+            host,
+            opened: self.hosts[host].opened,
+            limits: &self.hosts[host].limits,
+            network: &state,
+        };
         let ledger = &mut self.shared.ledger;
         let checked = ledger
-            .reported(host, report, group.is_none(), now, limits, &state)
+            .reported(report, group.is_none(), scene)
             .and_then(|()| ledger.all_is_told(host, group));
         drop(state);
         self.shared.hold(checked);
@@ -865,7 +870,9 @@ impl World {
             let now = state.now;
             self.shared
                 .ledger
-                .progress(now, &state, |host| has_messages[host])
+                .progress(now, &state, self.faults.keeper_lag_max, |host| {
+                    has_messages[host]
+                })
         };
         self.shared.hold(checked);
     }

@@ -9,11 +9,14 @@
 //! written    ------------------------->|            3 is in the stream; 4 and 5 come back
 //! ```
 
+mod always;
+mod report;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tofu::{
-    ChannelNumber, CloseReport, Event, Header, Message, MessageId, Metrics, OpCode, OpType,
-    PostError, Reason, Refusal, Status,
+    ChannelNumber, Event, Header, Message, MessageId, Metrics, OpCode, OpType, PostError, Reason,
+    Refusal, Status,
 };
 
 use crate::{
@@ -27,12 +30,8 @@ pub(crate) type Name = (usize, ChannelNumber);
 
 /// Closings for which a number rests.
 const QUARANTINE: u64 = 1_024;
-/// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
-const SLACK: usize = 8 * 1024;
 /// A bye timeout that is only there for peers that are dead.
 const PATIENT: Duration = Duration::from_secs(60);
-/// How long nothing may happen that could.
-const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Holds what happens against what was promised.
 #[derive(Debug, Default)]
@@ -45,6 +44,16 @@ pub(crate) struct Ledger {
     pub(crate) queue_full: usize,
     pub(crate) pool_empty: usize,
     pub(crate) closed: BTreeMap<String, usize>,
+}
+
+/// What surrounds an event: the host, and what is known there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) host: usize,
+    /// Channels that were ever opened there.
+    pub(crate) opened: u64,
+    pub(crate) limits: &'a Limits,
+    pub(crate) network: &'a State,
 }
 
 /// How a group stands with its application.
@@ -245,9 +254,11 @@ impl Ledger {
         message: &Message,
         error: &PostError,
         metrics: &Metrics,
-        limits: &Limits,
-        network: &State,
+        scene: Scene<'_>,
     ) -> Checked {
+        let Scene {
+            limits, network, ..
+        } = scene;
         check(error.message() == message, Promise::Posting, || {
             format!("{:?} comes back as {:?}", message, error.message())
         })?;
@@ -292,16 +303,8 @@ impl Ledger {
 
 /// What applications hear.
 impl Ledger {
-    pub(crate) fn heard(
-        &mut self,
-        group: usize,
-        host: usize,
-        event: &Event,
-        opened: u64,
-        now: Duration,
-        limits: &Limits,
-        network: &State,
-    ) -> Checked {
+    pub(crate) fn heard(&mut self, group: usize, event: &Event, scene: Scene<'_>) -> Checked {
+        let Scene { host, network, .. } = scene;
         let Some(channel) = event.channel() else {
             if let Event::PoolEmpty = event {
                 self.pool_empty += 1;
@@ -314,7 +317,7 @@ impl Ledger {
             && self.ends.get(&name).is_none_or(|end| end.closed.is_some())
         {
             let hello = Message::new(OpCode::HelloRequest, channel).with_id(message.id());
-            self.open(Kind::Server, group, name, hello, opened)?;
+            self.open(Kind::Server, group, name, hello, scene.opened)?;
         }
         let Some(end) = self.ends.get(&name) else {
             return Err(Broken::new(
@@ -348,36 +351,41 @@ impl Ledger {
                     format!("{} has room, and nobody has asked", told(name))
                 })
             }
-            Event::Closed { id, reason, .. } => {
-                let opened_by = end.opened_by;
-                check(*id == opened_by, Promise::Closing, || {
-                    format!("{} was opened by {opened_by}, not by {id}", told(name))
-                })?;
-                let tally = network.tally(host, channel).unwrap_or_default();
-                let end = self
-                    .ends
-                    .get(&name)
-                    .map(|end| (end.returns, end.within(tally.written)));
-                if let Some((returns, within)) = end {
-                    let left = self.ends[&name].posted.len();
-                    let is_listener = self.ends[&name].kind == Kind::Listener;
-                    check(
-                        is_listener || returns.unwrap_or(within) == left,
-                        Promise::Return,
-                        || {
-                            format!(
-                                "{} is closed ({reason}), and of {left} messages {within} were \
-                                 written, {} came back",
-                                told(name),
-                                returns.map_or(0, |returns| returns - within)
-                            )
-                        },
-                    )?;
-                }
-                self.is_closed(name, *reason, tally, now, limits, network)
-            }
+            Event::Closed { id, reason, .. } => self.last_word(name, *id, *reason, scene),
             Event::Listening { .. } | Event::PoolEmpty | Event::Notified(_) => Ok(()),
         }
+    }
+
+    /// `Closed`, behind all that had to come back.
+    fn last_word(
+        &mut self,
+        name: Name,
+        id: MessageId,
+        reason: Reason,
+        scene: Scene<'_>,
+    ) -> Checked {
+        let Some(end) = self.ends.get(&name) else {
+            return Ok(());
+        };
+        let opened_by = end.opened_by;
+        check(id == opened_by, Promise::Closing, || {
+            format!("{} was opened by {opened_by}, not by {id}", told(name))
+        })?;
+        let tally = scene.network.tally(name.0, name.1).unwrap_or_default();
+        let (within, left) = (end.within(tally.written), end.posted.len());
+        let next = end.returns.unwrap_or(within);
+        check(
+            end.kind == Kind::Listener || next == left,
+            Promise::Return,
+            || {
+                format!(
+                    "{} is closed ({reason}), and of {left} messages {within} were written, {} came back",
+                    told(name),
+                    next - within
+                )
+            },
+        )?;
+        self.is_closed(name, reason, tally, scene)
     }
 
     fn delivered(&mut self, name: Name, message: &Message, network: &State) -> Checked {
@@ -449,15 +457,11 @@ impl Ledger {
         })
     }
 
-    fn is_closed(
-        &mut self,
-        name: Name,
-        reason: Reason,
-        tally: Tally,
-        now: Duration,
-        limits: &Limits,
-        network: &State,
-    ) -> Checked {
+    fn is_closed(&mut self, name: Name, reason: Reason, tally: Tally, scene: Scene<'_>) -> Checked {
+        let Scene {
+            limits, network, ..
+        } = scene;
+        let now = network.now;
         let other = network.other_end(name.0, name.1);
         let peers = other.and_then(|other| self.ends.get(&other));
         let read = peers.map_or(0, |peer| peer.within(tally.read));
@@ -525,268 +529,5 @@ impl Ledger {
             )?;
         }
         Ok(())
-    }
-
-    /// What a group that closes, or all groups of an engine, report at the end.
-    pub(crate) fn reported(
-        &mut self,
-        host: usize,
-        report: &CloseReport,
-        of_engine: bool,
-        now: Duration,
-        limits: &Limits,
-        network: &State,
-    ) -> Checked {
-        for message in &report.unread {
-            let name = (host, message.channel());
-            if of_engine {
-                // What applications have at hand comes before it.
-                continue;
-            }
-            if message.op_code() == OpCode::HelloRequest && !self.ends.contains_key(&name) {
-                // It was never heard of otherwise.
-                continue;
-            }
-            self.skip_unread_byes(name, network);
-            if self.ends.contains_key(&name) && message.channel().is_assigned() {
-                self.delivered(name, message, network)?;
-            }
-        }
-        for message in &report.undelivered {
-            let name = (host, message.channel());
-            let written = network.tally(host, name.1).unwrap_or_default().written;
-            let Some(end) = self.ends.get_mut(&name) else {
-                continue;
-            };
-            check(end.closed.is_none(), Promise::Return, || {
-                format!("{} is closed, and {message:?} comes back", told(name))
-            })?;
-            if end.kind == Kind::Listener {
-                continue;
-            }
-            let mut index = end.returns.unwrap_or_else(|| end.within(written));
-            while end
-                .posted
-                .get(index)
-                .is_some_and(|posted| posted.message.op_code().op_type() == OpType::Bye)
-            {
-                index += 1;
-            }
-            end.returns = Some(index);
-            let reason = Reason::from(message.status());
-            self.came_back(name, message, reason, written)?;
-        }
-        for (channel, reason) in &report.closed {
-            let name = (host, *channel);
-            let Some(end) = self.ends.get(&name) else {
-                continue;
-            };
-            check(end.closed.is_none(), Promise::Closing, || {
-                format!("{} is closed twice, at last with {reason}", told(name))
-            })?;
-            let tally = network.tally(host, *channel).unwrap_or_default();
-            let next = end.returns.unwrap_or_else(|| end.within(tally.written));
-            let left = end.posted.get(next..).unwrap_or_default();
-            let all_back = left
-                .iter()
-                .all(|posted| posted.message.op_code().op_type() == OpType::Bye);
-            check(
-                all_back || end.kind == Kind::Listener,
-                Promise::Return,
-                || {
-                    format!(
-                        "{} is closed ({reason}), and {} messages are missing from the report",
-                        told(name),
-                        left.len()
-                    )
-                },
-            )?;
-            self.is_closed(name, *reason, tally, now, limits, network)?;
-        }
-        Ok(())
-    }
-
-    /// Byes are not in a report.
-    fn skip_unread_byes(&mut self, name: Name, network: &State) {
-        let Some(from) = network
-            .other_end(name.0, name.1)
-            .and_then(|other| self.ends.get(&other))
-        else {
-            return;
-        };
-        let Some(end) = self.ends.get(&name) else {
-            return;
-        };
-        let byes = from.posted[end.delivered.min(from.posted.len())..]
-            .iter()
-            .take_while(|posted| posted.message.op_code().op_type() == OpType::Bye)
-            .count();
-        if let Some(end) = self.ends.get_mut(&name) {
-            end.delivered += byes;
-        }
-    }
-
-    /// After a report of this group's (or of this host's, if there is none) there is nothing to add.
-    pub(crate) fn all_is_told(&self, host: usize, group: Option<usize>) -> Checked {
-        let untold = self.ends.iter().find(|(name, end)| {
-            name.0 == host
-                && end.closed.is_none()
-                && match group {
-                    Some(group) => end.group == group,
-                    None => self.groups[end.group] == Standing::ShutsDown,
-                }
-        });
-        match untold {
-            None => Ok(()),
-            Some((name, _)) => Err(Broken::new(
-                Promise::Closing,
-                format!("{} is not in the report of its closing", told(*name)),
-            )),
-        }
-    }
-}
-
-/// What must hold at any time, and in the end.
-impl Ledger {
-    /// Whether an engine is within its bounds.
-    pub(crate) fn bounds(host: usize, metrics: &Metrics, limits: &Limits) -> Checked {
-        let queue_max = limits.engine_queue_bytes + SLACK * (1 + metrics.channels_open);
-        for (what, level, max) in [
-            (
-                "messages out of the pool",
-                metrics.pool_messages_out,
-                limits.pool_messages,
-            ),
-            ("bytes queued", metrics.queued_bytes, queue_max),
-            ("half-open connections", metrics.half_open, limits.half_open),
-            ("channels", metrics.channels_open, limits.channels),
-        ] {
-            check(level <= max, Promise::Bounds, || {
-                format!("host {host} has {level} {what}, at most {max} are allowed")
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Looks for channels on which something could go on, and does not.
-    pub(crate) fn progress(
-        &mut self,
-        now: Duration,
-        network: &State,
-        has_messages: impl Fn(usize) -> bool,
-    ) -> Checked {
-        for (name, end) in &mut self.ends {
-            if end.closed.is_some() || end.kind == Kind::Listener {
-                continue;
-            }
-            if !self.groups[end.group].is_told() {
-                continue;
-            }
-            let Some(tally) = network.tally(name.0, name.1) else {
-                continue;
-            };
-            let could_write = end.bytes() > tally.written && tally.takes_bytes && !tally.is_closed;
-            since(&mut end.unwritten, could_write, now, tally.written);
-            let could_read = tally.has_bytes && !tally.is_closed && has_messages(name.0);
-            since(&mut end.unread, could_read, now, tally.read);
-            for (stuck, what) in [(end.unwritten, "write"), (end.unread, "read")] {
-                let idle = stuck.map_or(Duration::ZERO, |(since, _)| now - since);
-                check(idle < IDLE_MAX, Promise::Progress, || {
-                    format!(
-                        "{} could {what}, and has not for {idle:?}: {} bytes posted, {tally:?}",
-                        told(*name),
-                        end.bytes()
-                    )
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// All groups of this host are gone, crashed.
-    pub(crate) fn is_gone(&mut self, groups: impl Iterator<Item = usize>) {
-        for group in groups {
-            self.groups[group] = Standing::Gone;
-        }
-    }
-
-    /// Everything has come to its end. In a gentle run, everything has ended well.
-    pub(crate) fn finish(&self, gentle: bool, network: &State) -> Checked {
-        for (name, end) in &self.ends {
-            let is_told = self.groups[end.group].is_told();
-            check(end.closed.is_some() || !is_told, Promise::Closing, || {
-                format!("{} was never closed", told(*name))
-            })?;
-        }
-        if !gentle {
-            return Ok(());
-        }
-        for (name, end) in &self.ends {
-            let Some(other) = network.other_end(name.0, name.1) else {
-                continue;
-            };
-            let Some(peer) = self.ends.get(&other) else {
-                continue;
-            };
-            let is_disturbed = |name: Name| {
-                network
-                    .tally(name.0, name.1)
-                    .is_none_or(|it| it.is_disturbed)
-            };
-            let listens = |end: &End| {
-                let standing = self.groups[end.group];
-                standing == Standing::Serves
-                    || (end.closed.is_some() && standing != Standing::ShutsDown)
-            };
-            let is_rude =
-                |end: &End| end.said_signal || matches!(self.groups[end.group], Standing::Gone);
-            if is_disturbed(*name) || is_disturbed(other) || is_rude(end) || is_rude(peer) {
-                continue;
-            }
-            if listens(peer) && peer.closed != Some(Status::CONNECT_REFUSED) {
-                // Byes are not in a report.
-                let serves = self.groups[peer.group] == Standing::Serves;
-                let is_said =
-                    |posted: &Posted| serves || posted.message.op_code().op_type() != OpType::Bye;
-                let last = end.posted.iter().rposition(is_said);
-                check(
-                    peer.delivered >= last.map_or(0, |last| last + 1),
-                    Promise::Grace,
-                    || {
-                        format!(
-                            "{} has posted {} messages, and {} has got {}",
-                            told(*name),
-                            end.posted.len(),
-                            told(other),
-                            peer.delivered
-                        )
-                    },
-                )?;
-            }
-            let both_serve = [end, peer]
-                .iter()
-                .all(|end| self.groups[end.group].is_told());
-            if both_serve {
-                check(
-                    end.closed == Some(Status::CHANNEL_CLOSED),
-                    Promise::Grace,
-                    || {
-                        format!(
-                            "nothing went wrong, and {} is closed with {:?}",
-                            told(*name),
-                            end.closed
-                        )
-                    },
-                )?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn since(stuck: &mut Option<(Duration, usize)>, could: bool, now: Duration, moved: usize) {
-    match stuck {
-        Some((_, then)) if could && *then == moved => {}
-        _ => *stuck = could.then_some((now, moved)),
     }
 }

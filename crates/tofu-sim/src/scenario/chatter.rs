@@ -1,4 +1,4 @@
-//! What is run again and again: some engines whose applications do all that may be done, in any order.
+//! An application that does all that may be done.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,215 +7,16 @@ use std::{
 
 use tofu::{Address, ChannelNumber, Event, Message, MessageId, OpCode, Refusal, Status};
 
-use crate::{Application, Failure, Faults, Group, Limits, Random, Report, World, faults::KINDS};
+use crate::{Application, Group, Random};
 
-/// Lines of a trace that is shown whole.
-const LINES_MAX: usize = 1_000_000;
 /// Channels that an application opens: fewer than numbers rest, so that each names one channel for the ledger.
 const OPENS_MAX: usize = 80;
-/// The frame of a largest message: no queue may be shorter.
-const FRAME_MAX: usize = 16 + 2 * 65_535;
-
-/// One run, which its seed decides: engines, applications, what they do, and what goes wrong.
-///
-/// ```
-/// use tofu_sim::Scenario;
-///
-/// let report = Scenario::new(7).run().unwrap_or_else(|failure| panic!("{failure}"));
-/// assert!(report.delivered > 0);
-/// assert_eq!(Scenario::new(7).run().unwrap(), report, "a seed is a run");
-/// ```
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    seed: u64,
-    faults: Faults,
-    /// Kinds of faults that were left out.
-    without: Vec<&'static str>,
-    /// Posts of each application, of what the seed has decided.
-    posts_percent: usize,
-}
-
-impl Scenario {
-    /// The run of this seed.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            faults: Faults::of_seed(seed),
-            without: Vec::new(),
-            posts_percent: 100,
-        }
-    }
-
-    /// The same without one of the [`KINDS`] of faults.
-    #[must_use]
-    pub fn without(mut self, kind: &str) -> Self {
-        if let Some(less) = self.faults.without(kind) {
-            self.faults = less;
-            self.without
-                .extend(KINDS.iter().find(|known| **known == kind));
-        }
-        self
-    }
-
-    /// The same with fewer messages: so many of 100.
-    #[must_use]
-    pub fn with_posts(mut self, percent: usize) -> Self {
-        self.posts_percent = percent;
-        self
-    }
-
-    /// Runs to the end.
-    ///
-    /// # Errors
-    /// A promise was broken.
-    pub fn run(&self) -> Result<Report, Box<Failure>> {
-        self.run_with(0).0
-    }
-
-    /// Runs to the end, and tells all that happened.
-    pub fn run_traced(&self) -> (Result<Report, Box<Failure>>, String) {
-        self.run_with(LINES_MAX)
-    }
-
-    /// After a failure: leaves out whatever faults it does not need, and messages, and runs what is left,
-    /// with the last lines of what happened.
-    ///
-    /// # Errors
-    /// The same promise is broken; or, if it is not any more, the failure is as it was.
-    pub fn run_reduced(&self) -> Result<Report, Box<Failure>> {
-        let broken = match self.run() {
-            Ok(report) => return Ok(report),
-            Err(failure) => failure.broken.promise,
-        };
-        let fails = |scenario: &Self| {
-            let failure = scenario.run().err();
-            failure.is_some_and(|failure| failure.broken.promise == broken)
-        };
-        let mut least = self.clone();
-        for percent in [5, 20, 50] {
-            let fewer = least.clone().with_posts(percent);
-            if fails(&fewer) {
-                least = fewer;
-                break;
-            }
-        }
-        for kind in KINDS {
-            let fewer = least.clone().without(kind);
-            if fewer.without.len() > least.without.len() && fails(&fewer) {
-                least = fewer;
-            }
-        }
-        least.run_with(60).0
-    }
-
-    /// The command that shows this run.
-    pub fn command(&self) -> String {
-        let mut command = format!("cargo run --release -p tofu-sim -- --seed {}", self.seed);
-        for kind in &self.without {
-            command.push_str(" --without ");
-            command.push_str(kind);
-        }
-        if self.posts_percent != 100 {
-            command.push_str(&format!(" --posts {}", self.posts_percent));
-        }
-        command + " --trace"
-    }
-
-    fn run_with(&self, lines: usize) -> (Result<Report, Box<Failure>>, String) {
-        let mut world = World::with_faults(self.seed, self.faults.clone());
-        world.keep_trace(lines);
-        let outcome = self.play(&mut world).map_err(|mut failure| {
-            failure.replay = Some(self.command());
-            failure
-        });
-        (outcome, world.trace())
-    }
-
-    fn play(&self, world: &mut World) -> Result<Report, Box<Failure>> {
-        let mut random = Random::new(self.seed ^ 0x5CE7A);
-        let random = &mut random;
-        let hosts = random.between(2, 4);
-        let gentle = self.faults.is_gentle();
-        let hosts: Vec<_> = (0..hosts)
-            .map(|_| world.engine(limits(gentle, random)))
-            .collect();
-        let mut addresses = Vec::new();
-        for (index, &host) in hosts.iter().enumerate() {
-            addresses.push(world.tcp(host, 7_000));
-            if random.percent(50) {
-                let name = Address::tcp(format!("host-{index}"), 7_000);
-                addresses.extend(name);
-            }
-            if random.percent(50) {
-                let path = format!("/simulated/{}", letter(index));
-                addresses.extend(Address::uds(path));
-            }
-        }
-        for &host in &hosts {
-            let own: Vec<_> = addresses
-                .iter()
-                .filter(|it| is_of(it, world, host, &hosts))
-                .cloned()
-                .collect();
-            for group in 0..random.between(1, 2) {
-                let mut plan = Plan::new(gentle, random);
-                plan.posts = plan.posts * self.posts_percent / 100;
-                let listens = if group == 0 { own.clone() } else { Vec::new() };
-                world.start(host, Chatter::new(plan, listens, addresses.clone()));
-            }
-        }
-        world.run(random.duration(Duration::from_secs(2)))?;
-        for _ in 0..self.faults.crashes {
-            let host = random.pick(&hosts);
-            world.crash(host);
-            world.run(random.duration(Duration::from_secs(1)))?;
-        }
-        world.run(random.duration(Duration::from_secs(3)))?;
-        world.finish()
-    }
-}
-
-/// What the path of a host's socket ends with.
-fn letter(host: usize) -> char {
-    char::from(b'a' + u8::try_from(host).unwrap_or_default())
-}
-
-fn is_of(address: &Address, world: &World, host: crate::Host, hosts: &[crate::Host]) -> bool {
-    let index = hosts.iter().position(|it| *it == host).unwrap_or_default();
-    if let Some(path) = address.path() {
-        return path.ends_with(letter(index));
-    }
-    // Who listens does so on its own address, and is found by its name as well.
-    *address == world.tcp(host, 7_000)
-}
-
-fn limits(gentle: bool, random: &mut Random) -> Limits {
-    let mut limits = Limits {
-        pool_messages: random.pick(&[1, 2, 5, 50, 1_024]),
-        channel_queue_bytes: random.pick(&[FRAME_MAX, 2 * FRAME_MAX, 8 << 20]),
-        engine_queue_bytes: random.pick(&[FRAME_MAX, 3 * FRAME_MAX, 256 << 20]),
-        ..Limits::default()
-    };
-    limits.pool_messages_initial = random.between(0, limits.pool_messages.min(64));
-    if gentle {
-        return limits;
-    }
-    let mut time = || Duration::from_millis(1_500) + random.duration(Duration::from_secs(8));
-    limits.hello_timeout = time();
-    limits.connect_timeout = time();
-    limits.frame_timeout = time();
-    limits.bye_timeout = time();
-    limits.drain_timeout = time();
-    limits.channels = random.pick(&[4, 65_534, 65_534]);
-    limits.half_open = random.pick(&[1, 3, 1_024]);
-    limits
-}
 
 /// What a seed decides for one application.
 #[derive(Clone, Debug)]
-struct Plan {
+pub(super) struct Plan {
     /// Messages that it posts by itself.
-    posts: usize,
+    pub(super) posts: usize,
     /// Channels that it opens.
     channels: usize,
     body_max: usize,
@@ -250,7 +51,7 @@ enum Ending {
 }
 
 impl Plan {
-    fn new(gentle: bool, random: &mut Random) -> Self {
+    pub(super) fn new(gentle: bool, random: &mut Random) -> Self {
         let all = [
             Ending::Byes,
             Ending::Byes,
@@ -284,6 +85,10 @@ impl Plan {
 
 /// A channel as its application knows it.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was said on a channel, each of which may be true on its own"
+)]
 struct Talk {
     is_listener: bool,
     said_bye: bool,
@@ -303,7 +108,7 @@ impl Talk {
 
 /// An application that does all that may be done, and knows from the documentation alone what that is.
 #[derive(Debug)]
-struct Chatter {
+pub(super) struct Chatter {
     plan: Plan,
     listens: Vec<Address>,
     connects: Vec<Address>,
@@ -320,7 +125,7 @@ struct Chatter {
 }
 
 impl Chatter {
-    fn new(plan: Plan, listens: Vec<Address>, connects: Vec<Address>) -> Self {
+    pub(super) fn new(plan: Plan, listens: Vec<Address>, connects: Vec<Address>) -> Self {
         Self {
             posts_left: plan.posts,
             opens_left: plan.channels,
@@ -491,7 +296,7 @@ impl Chatter {
         if !talk.said_bye && !talk.answered {
             talk.said_bye = true;
             let bye = Message::bye_request(channel);
-            self.post_bye(bye, group);
+            Self::post_bye(bye, group);
         }
     }
 
@@ -506,11 +311,11 @@ impl Chatter {
             talk.answered = true;
             talk.waiting.clear();
             let answer = Message::new(OpCode::ByeResponse, channel).with_id(id);
-            self.post_bye(answer, group);
+            Self::post_bye(answer, group);
         }
     }
 
-    fn post_bye(&mut self, bye: Message, group: &mut Group<'_>) {
+    fn post_bye(bye: Message, group: &mut Group<'_>) {
         if let Err(error) = group.post(bye) {
             match error.refusal() {
                 Refusal::InvalidChannelNumber(_) | Refusal::ShutdownStarted => {}
@@ -524,7 +329,7 @@ impl Chatter {
             && !std::mem::replace(&mut talk.said_signal, true)
         {
             talk.waiting.clear();
-            self.post_bye(Message::bye_signal(channel), group);
+            Self::post_bye(Message::bye_signal(channel), group);
         }
     }
 
@@ -567,7 +372,10 @@ impl Chatter {
                     if self.talks[&channel].is_listener {
                         self.signal(channel, group);
                     } else {
-                        self.say_bye(channel, group);
+                        // Who waits for room says its last words first.
+                        if !self.talks[&channel].waits_for_room {
+                            self.say_bye(channel, group);
+                        }
                         self.answer_bye(channel, group);
                     }
                 }
@@ -579,6 +387,23 @@ impl Chatter {
         }
         if self.is_done() {
             group.leave();
+        }
+    }
+
+    fn has_room(&mut self, channel: ChannelNumber, group: &mut Group<'_>) {
+        let Some(talk) = self.talks.get_mut(&channel) else {
+            return;
+        };
+        talk.waits_for_room = false;
+        let waiting = std::mem::take(&mut talk.waiting);
+        if talk.may_speak() {
+            for message in waiting {
+                self.say(message, group);
+            }
+        }
+        let waits_again = self.talks.get(&channel).is_some_and(|it| it.waits_for_room);
+        if self.is_finishing && !waits_again {
+            self.say_bye(channel, group);
         }
     }
 
@@ -645,17 +470,7 @@ impl Application for Chatter {
                     group.fail(format!("{message:?} comes back without a reason"));
                 }
             }
-            Event::Drained(channel) => {
-                if let Some(talk) = self.talks.get_mut(&channel) {
-                    talk.waits_for_room = false;
-                    let waiting = std::mem::take(&mut talk.waiting);
-                    if talk.may_speak() {
-                        for message in waiting {
-                            self.say(message, group);
-                        }
-                    }
-                }
-            }
+            Event::Drained(channel) => self.has_room(channel, group),
             Event::Closed { channel, .. } => {
                 self.talks.remove(&channel);
                 self.closed.push(channel);
