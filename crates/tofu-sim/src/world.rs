@@ -846,7 +846,7 @@ impl World {
         let ledger = &mut self.shared.ledger;
         let checked = ledger
             .reported(report, group.is_none(), scene)
-            .and_then(|()| ledger.all_is_told(host, group));
+            .and_then(|()| group.map_or(Ok(()), |group| ledger.all_is_told(group)));
         drop(state);
         self.shared.hold(checked);
     }

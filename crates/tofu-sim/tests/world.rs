@@ -76,7 +76,7 @@ fn world(seed: u64, faults: Faults, fails_at: usize) -> (World, Host, Heard) {
     let address = world.tcp(server, 7_099);
     world.start(server, Echo(address));
     let asks = Asks {
-        whom: Address::tcp("host-0", 7_099).unwrap(),
+        whom: Address::tcp("host-0", 7_099).expect("a good address"),
         left: 100,
         heard: Rc::clone(&heard),
         fails_at,

@@ -2,7 +2,7 @@
 
 use tofu::{CloseReport, OpCode, OpType, Reason};
 
-use super::{Checked, Kind, Ledger, Name, Scene, Standing, check, told};
+use super::{Checked, End, Kind, Ledger, Name, Scene, check, told};
 use crate::{Broken, Promise, network::State};
 
 impl Ledger {
@@ -103,16 +103,11 @@ impl Ledger {
         }
     }
 
-    /// After a report of this group's (or of this host's, if there is none) there is nothing to add.
-    pub(crate) fn all_is_told(&self, host: usize, group: Option<usize>) -> Checked {
-        let untold = self.ends.iter().find(|(name, end)| {
-            name.0 == host
-                && end.closed.is_none()
-                && match group {
-                    Some(group) => end.group == group,
-                    None => self.groups[end.group] == Standing::ShutsDown,
-                }
-        });
+    /// After its report there is nothing to add for a group that closed. (What the applications of an engine
+    /// that shut down have at hand comes before the report, and may be heard after it.)
+    pub(crate) fn all_is_told(&self, group: usize) -> Checked {
+        let is_its = |end: &End| end.closed.is_none() && end.group == group;
+        let untold = self.ends.iter().find(|(_, end)| is_its(end));
         match untold {
             None => Ok(()),
             Some((name, _)) => Err(Broken::new(
