@@ -1,27 +1,35 @@
-//! Runs seeds: `cargo run -p tofu-sim -- --seeds 1000 [--start N]`, or one of them, step by step:
-//! `cargo run -p tofu-sim -- --seed N [--trace]`.
+//! Runs seeds: `cargo run --release -p tofu-sim -- --seeds 1000 [--start N]`, or one of them:
+//! `cargo run --release -p tofu-sim -- --seed N [--trace]`.
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fmt,
     io::{self, Write},
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tofu_sim::{Report, Simulation};
+use tofu_sim::{KINDS, Report, Scenario, pair};
 
 const USAGE: &str = "\
-Runs two simulated tofu peers under the faults that a seed decides.
+Runs simulated tofu engines under the faults that a seed decides.
 
-  --seeds N [--start M]   runs the seeds M (or 0) to M + N - 1; the first one that fails is shown
+  --seeds N [--start M]   runs the seeds M (or 0) to M + N - 1; the first one that fails is reduced, and shown
   --seed N [--trace]      runs one seed, and shows each step
+  --without KIND          leaves out one kind of faults (may be repeated)
+  --posts PERCENT         leaves out messages
+  --pair                  runs two bare connections instead of engines
 ";
 
 /// What the command line asks for.
-enum Command {
-    Many { start: u64, count: u64 },
-    One { seed: u64, trace: bool },
+struct Command {
+    /// One seed, or many from a first one on.
+    seed: u64,
+    count: Option<u64>,
+    trace: bool,
+    without: Vec<String>,
+    posts: Option<usize>,
+    pair: bool,
 }
 
 fn main() -> ExitCode {
@@ -33,9 +41,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let all_well = match command {
-        Command::Many { start, count } => run_many(start, count),
-        Command::One { seed, trace } => run_one(seed, trace),
+    let all_well = match (command.count, command.pair) {
+        (Some(count), false) => run_many(&command, count),
+        (Some(count), true) => run_many_pairs(command.seed, count),
+        (None, false) => run_one(&command),
+        (None, true) => run_one_pair(command.seed, command.trace),
     };
     match all_well {
         Ok(true) => ExitCode::SUCCESS,
@@ -44,7 +54,15 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
-    let (mut seeds, mut start, mut seed, mut trace) = (None, 0, None, false);
+    let (mut seeds, mut start, mut seed) = (None, 0, None);
+    let mut command = Command {
+        seed: 0,
+        count: None,
+        trace: false,
+        without: Vec::new(),
+        posts: None,
+        pair: false,
+    };
     while let Some(arg) = args.next() {
         let mut number = || {
             let text = args.next().unwrap_or_default();
@@ -55,59 +73,113 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
             "--seeds" => seeds = Some(number()?),
             "--start" => start = number()?,
             "--seed" => seed = Some(number()?),
-            "--trace" => trace = true,
+            "--posts" => command.posts = usize::try_from(number()?).ok(),
+            "--trace" => command.trace = true,
+            "--pair" => command.pair = true,
+            "--without" => {
+                let kind = args.next().unwrap_or_default();
+                if !KINDS.contains(&kind.as_str()) {
+                    return Err(format!("{kind:?} is none of {KINDS:?}"));
+                }
+                command.without.push(kind);
+            }
             other => return Err(format!("{other:?} means nothing here")),
         }
     }
     match (seeds, seed) {
-        (Some(count), None) => Ok(Command::Many { start, count }),
-        (None, Some(seed)) => Ok(Command::One { seed, trace }),
-        _ => Err("say either --seeds or --seed".into()),
+        (Some(count), None) => {
+            command.seed = start;
+            command.count = Some(count);
+        }
+        (None, Some(seed)) => command.seed = seed,
+        _ => return Err("say either --seeds or --seed".into()),
+    }
+    Ok(command)
+}
+
+impl Command {
+    fn scenario(&self, seed: u64) -> Scenario {
+        let mut scenario = Scenario::new(seed);
+        if let Some(percent) = self.posts {
+            scenario = scenario.with_posts(percent);
+        }
+        for kind in &self.without {
+            scenario = scenario.without(kind);
+        }
+        scenario
     }
 }
 
-fn run_one(seed: u64, trace: bool) -> io::Result<bool> {
+fn run_one(command: &Command) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    let simulation = Simulation::new(seed);
+    let scenario = command.scenario(command.seed);
+    let outcome = if command.trace {
+        let (outcome, trace) = scenario.run_traced();
+        writeln!(out, "{trace}")?;
+        // Its trace was shown.
+        outcome.map_err(|failure| format!("seed {} breaks {}", failure.seed, failure.broken))
+    } else {
+        let outcome = scenario.run_reduced();
+        outcome.map_err(|failure| failure.to_string())
+    };
+    tell(&mut out, outcome)
+}
+
+fn run_one_pair(seed: u64, trace: bool) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let simulation = pair::Simulation::new(seed);
     if trace {
-        let simulation = Simulation::new(seed);
+        let simulation = pair::Simulation::new(seed);
         writeln!(out, "{:#?}", simulation.plan())?;
         for event in simulation.run_traced().1 {
             writeln!(out, "{event}")?;
         }
     }
-    match simulation.run() {
+    tell(
+        &mut out,
+        simulation.run().map_err(|failure| failure.to_string()),
+    )
+}
+
+fn tell<R: fmt::Debug>(out: &mut impl Write, outcome: Result<R, String>) -> io::Result<bool> {
+    match outcome {
         Ok(report) => writeln!(out, "{report:#?}").map(|()| true),
         Err(failure) => writeln!(out, "{failure}").map(|()| false),
     }
 }
 
-fn run_many(start: u64, count: u64) -> io::Result<bool> {
+fn run_many(command: &Command, count: u64) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let began = Instant::now();
+    let mut summary = Summary::default();
+    for seed in command.seed..command.seed.saturating_add(count) {
+        let scenario = command.scenario(seed);
+        match scenario.run() {
+            Ok(report) => summary.add(&report),
+            Err(failure) => {
+                let failure = scenario.run_reduced().err().unwrap_or(failure);
+                writeln!(out, "{failure}")?;
+                return Ok(false);
+            }
+        }
+    }
+    summary.tell(&mut out, count, began.elapsed())
+}
+
+fn run_many_pairs(start: u64, count: u64) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     let began = Instant::now();
     let mut summary = Summary::default();
     for seed in start..start.saturating_add(count) {
-        match Simulation::new(seed).run() {
-            Ok(report) => summary.add(&report),
+        match pair::Simulation::new(seed).run() {
+            Ok(report) => summary.add_pair(&report),
             Err(failure) => {
                 writeln!(out, "{failure}")?;
                 return Ok(false);
             }
         }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    writeln!(
-        out,
-        "{count} seeds, {} gentle, in {seconds:.2} s",
-        summary.gentle
-    )?;
-    for (what, count) in summary.sums {
-        writeln!(out, "{count:>10} {what}")?;
-    }
-    for (closed, count) in summary.closed {
-        writeln!(out, "{count:>10} {closed}")?;
-    }
-    Ok(true)
+    summary.tell(&mut out, count, began.elapsed())
 }
 
 #[derive(Default)]
@@ -119,6 +191,22 @@ struct Summary {
 
 impl Summary {
     fn add(&mut self, report: &Report) {
+        self.gentle += usize::from(report.gentle);
+        for (what, count) in [
+            ("steps", report.steps),
+            ("messages delivered", report.delivered),
+            ("messages returned", report.returned),
+            ("times that the pool was empty", report.pool_empty),
+            ("times without room to post", report.queue_full),
+        ] {
+            *self.sums.entry(what).or_default() += count;
+        }
+        for (closed, count) in &report.closed {
+            *self.closed.entry(closed.clone()).or_default() += count;
+        }
+    }
+
+    fn add_pair(&mut self, report: &pair::Report) {
         self.gentle += usize::from(report.gentle);
         for (what, count) in [
             ("steps", report.steps),
@@ -137,5 +225,21 @@ impl Summary {
             let reason = status.map_or("never connected".into(), |status| status.to_string());
             *self.closed.entry(format!("{side}: {reason}")).or_default() += 1;
         }
+    }
+
+    fn tell(self, out: &mut impl Write, count: u64, elapsed: Duration) -> io::Result<bool> {
+        let seconds = elapsed.as_secs_f64();
+        writeln!(
+            out,
+            "{count} seeds, {} gentle, in {seconds:.2} s",
+            self.gentle
+        )?;
+        for (what, count) in self.sums {
+            writeln!(out, "{count:>10} {what}")?;
+        }
+        for (closed, count) in self.closed {
+            writeln!(out, "{count:>10} {closed}")?;
+        }
+        Ok(true)
     }
 }

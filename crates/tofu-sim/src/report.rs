@@ -1,10 +1,6 @@
 //! How a run ended.
 
-use std::{fmt, time::Duration};
-
-use tofu_proto::Status;
-
-use crate::{Both, Broken, Plan, trace::Trace};
+use std::{collections::BTreeMap, time::Duration};
 
 /// A run in which every promise was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,46 +11,16 @@ pub struct Report {
     pub steps: usize,
     /// Simulated time.
     pub elapsed: Duration,
-    /// Messages delivered, both ways.
+    /// Messages delivered.
     pub delivered: usize,
     /// Messages that came back unsent.
     pub returned: usize,
-    /// Messages that were in the stream, or read but not delivered for want of a message, when it
-    /// was reset.
-    pub lost: usize,
-    /// Times that a receiver had no message to receive into.
-    pub starved: usize,
-    /// Times that an application had to wait for room in its queue.
+    /// Messages that were refused for want of room.
     pub queue_full: usize,
-    /// Why each side's channel closed. None for a server that nobody connected to.
-    pub closed: Both<Option<Status>>,
-    /// Whether nothing in the run was meant to break it.
+    /// Times that an application heard that the pool is empty.
+    pub pool_empty: usize,
+    /// Why channels were closed, and how many.
+    pub closed: BTreeMap<String, usize>,
+    /// Whether nothing in the run was meant to break a conversation.
     pub gentle: bool,
 }
-
-/// A promise was broken.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What decided the run.
-    pub seed: u64,
-    /// What was broken.
-    pub broken: Broken,
-    pub(crate) plan: Plan,
-    pub(crate) trace: Trace,
-}
-
-/// What was broken, how to see it again, and what happened just before.
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {}", self.seed, self.broken)?;
-        writeln!(
-            f,
-            "see all of it: cargo run -p tofu-sim -- --seed {} --trace",
-            self.seed
-        )?;
-        writeln!(f, "{:?}", self.plan)?;
-        write!(f, "{}", self.trace)
-    }
-}
-
-impl std::error::Error for Failure {}

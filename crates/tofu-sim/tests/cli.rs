@@ -11,20 +11,39 @@ fn run(args: &[&str]) -> Output {
 
 #[test]
 fn many_seeds_are_summed_up() {
-    let output = run(&["--seeds", "5", "--start", "10"]);
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{out}");
-    assert!(out.starts_with("5 seeds, "), "{out}");
-    assert!(out.contains("client: channel_closed"), "{out}");
+    for (args, told) in [
+        (
+            &["--seeds", "5", "--start", "10"][..],
+            "channel: channel_closed",
+        ),
+        (&["--pair", "--seeds", "5"], "client: channel_closed"),
+    ] {
+        let output = run(args);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{out}");
+        assert!(out.starts_with("5 seeds, "), "{out}");
+        assert!(out.contains(told), "{out}");
+    }
 }
 
 #[test]
 fn one_seed_is_told_step_by_step() {
-    let output = run(&["--seed", "10", "--trace"]);
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{out}");
-    assert!(out.contains("Client posts HelloRequest"), "{out}");
-    assert!(out.contains("seed: 10,"), "{out}");
+    for (args, told) in [
+        (
+            &["--seed", "10", "--trace"][..],
+            "posts HelloRequest on channel",
+        ),
+        (
+            &["--pair", "--seed", "10", "--trace"],
+            "Client posts HelloRequest",
+        ),
+    ] {
+        let output = run(args);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{out}");
+        assert!(out.contains(told), "{out}");
+        assert!(out.contains("seed: 10,"), "{out}");
+    }
 }
 
 #[test]
@@ -32,6 +51,7 @@ fn a_wrong_command_line_is_named() {
     for (args, told) in [
         (&["--sedes", "5"][..], "\"--sedes\" means nothing here"),
         (&["--seeds"], "--seeds needs a number, not \"\""),
+        (&["--seed", "1", "--without", "luck"], "\"luck\" is none of"),
         (&[], "say either --seeds or --seed"),
     ] {
         let output = run(args);

@@ -87,10 +87,12 @@ impl Budget {
             return;
         }
         let room = self.room();
-        let called: Vec<_> = {
+        let called = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let called = refused.extract_if(|_, refused| refused.bytes <= room);
-            let called = called.collect();
+            let mut called: Vec<_> = called.collect();
+            // The oldest first, and not in an order that nobody knows.
+            called.sort_unstable_by_key(|(who, _)| *who);
             self.someone_waits
                 .store(!refused.is_empty(), Ordering::SeqCst);
             called

@@ -221,11 +221,25 @@ impl ChannelGroup {
             events.clear();
             return Ok(0);
         }
-        if !self.fetched.is_empty() {
-            self.group.shelf.drop_all(messages_of(events));
+        loop {
+            let count = self.recv_many_until(None, events, max)?;
+            if count > 0 {
+                return Ok(count);
+            }
         }
-        while self.fetched.is_empty() {
-            self.fetch(None, events)?;
+    }
+
+    /// As [`recv_many`](Self::recv_many), but there may be no events at the deadline. `max` is at least 1.
+    pub(crate) fn recv_many_until(
+        &mut self,
+        deadline: Option<Instant>,
+        events: &mut Vec<Event>,
+        max: usize,
+    ) -> Result<usize, RecvError> {
+        if self.fetched.is_empty() {
+            self.fetch(deadline, events)?;
+        } else {
+            self.group.shelf.drop_all(messages_of(events));
         }
         events.clear();
         while events.len() < max
@@ -355,27 +369,59 @@ impl ChannelGroup {
     /// assert_eq!(report.closed.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn close(mut self, timeout: Duration) -> CloseReport {
+    pub fn close(self, timeout: Duration) -> CloseReport {
+        let mut closing = self.start_to_close(timeout);
+        closing.turn(None);
+        closing.take_report()
+    }
+
+    pub(crate) fn start_to_close(mut self, timeout: Duration) -> Closing {
         let until = self.group.engine.clock.now() + timeout;
         self.group.retire(Mode::Leaving(until));
         let mut report = CloseReport::default();
         report.add(&mut self.fetched);
-        let mut driver = self.group.sit_down();
-        let is_finished = |reactor: &Reactor| reactor.is_finished(&self.group);
-        while !is_finished(&driver)
-            && Reactor::turn(&mut driver, &self.group, None, is_finished).is_ok()
-        {
-            report.add(driver.inbox());
+        Closing {
+            channels: self,
+            report,
         }
-        report.add(driver.inbox());
-        self.group.leave(driver, 0);
-        report
     }
 
     /// Closes at once and hard: what is queued is lost, and peers see a disconnect.
     pub fn abort(self) {
         let now = self.group.engine.clock.now();
         self.group.retire(Mode::Draining(now));
+    }
+}
+
+/// A group that says bye on all its channels.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    channels: ChannelGroup,
+    report: CloseReport,
+}
+
+impl Closing {
+    /// Drives, until it is over (or, with `patience`, for one turn). `true` says that there is more to do.
+    pub(crate) fn turn(&mut self, patience: Option<Duration>) -> bool {
+        let group = &self.channels.group;
+        let mut driver = group.sit_down();
+        let is_finished = |reactor: &Reactor| reactor.is_finished(group);
+        let mut goes_on = !is_finished(&driver);
+        while goes_on {
+            goes_on = Reactor::turn(&mut driver, group, patience, is_finished).is_ok()
+                && !is_finished(&driver);
+            self.report.add(driver.inbox());
+            if patience.is_some() {
+                break;
+            }
+        }
+        self.report.add(driver.inbox());
+        group.leave(driver, 0);
+        goes_on
+    }
+
+    pub(crate) fn take_report(&mut self) -> CloseReport {
+        mem::take(&mut self.report)
     }
 }
 
@@ -389,6 +435,10 @@ fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
 
 impl Drop for ChannelGroup {
     fn drop(&mut self) {
+        if self.group.is_retired() {
+            // It closes already, and whoever had it do so waits for its report.
+            return;
+        }
         let shared = &self.engine.shared;
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -21,7 +21,7 @@ use crate::{
     group::Group,
     keeper::{self, Keeper},
     metrics::Counters,
-    net::resolve::Resolver,
+    net::{Network, Poller, resolve::Resolver},
     pool::{Pool, Shelf},
     reactor::close::Mode,
 };
@@ -54,8 +54,12 @@ pub struct Engine {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
+    /// None in a simulation, which has no threads, and in which nothing may wait.
     keeper: Option<JoinHandle<()>>,
 }
+
+/// The groups of an engine that shuts down.
+pub(crate) type Leaving = Vec<Arc<Group>>;
 
 /// What all threads of an engine share.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) clock: Clock,
+    pub(crate) network: Network,
     pub(crate) pool: Arc<Pool>,
     /// Where the messages come from that applications ask for.
     shelf: Arc<Shelf>,
@@ -79,7 +84,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Groups {
     /// Those that have not closed their last channel for good.
-    unfinished: HashMap<GroupId, Arc<Group>>,
+    unfinished: BTreeMap<GroupId, Arc<Group>>,
     started: GroupId,
     shutting_down: bool,
 }
@@ -90,31 +95,29 @@ impl Engine {
     /// # Errors
     /// An option that cannot be, or a system that gives no descriptor or thread.
     pub fn new(options: Options) -> Result<Self, StartError> {
-        options.check()?;
-        let (keeper, poller) = Keeper::new()?;
-        let pool = Pool::new(options.pool_messages_initial, options.pool_messages_max);
-        let shared = Arc::new(Shared {
-            timeouts: Arc::new(options.timeouts),
-            clock: Clock::default(),
-            shelf: Shelf::new(&pool),
-            pool,
-            budget: Budget::new(options.engine_queue_bytes_max),
-            channels: Channels::new(options.channels_max),
-            half_open: AtomicUsize::new(0),
-            counters: Counters::default(),
-            resolver: Resolver::default(),
-            keeper,
-            groups: Mutex::default(),
-            group_finished: Condvar::new(),
-            options,
-        });
+        let (shared, poller) = Shared::new(options, Network::System, Clock::default())?;
         let keeper = keeper::start(Arc::clone(&shared), poller)?;
+        let keeper = Some(keeper);
         Ok(Self {
-            handle: Arc::new(Handle {
-                shared,
-                keeper: Some(keeper),
-            }),
+            handle: Arc::new(Handle { shared, keeper }),
         })
+    }
+
+    /// Starts an engine whose network, clock and keeper are simulated.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(
+        options: Options,
+        system: &Arc<dyn crate::simulation::System>,
+    ) -> Result<(Self, keeper::Rounds), StartError> {
+        let network = Network::Simulated(Arc::clone(system));
+        let clock = Clock::simulated(Arc::clone(system));
+        let (shared, poller) = Shared::new(options, network, clock)?;
+        let rounds = keeper::Rounds::new(Arc::clone(&shared), poller)?;
+        let keeper = None;
+        let engine = Self {
+            handle: Arc::new(Handle { shared, keeper }),
+        };
+        Ok((engine, rounds))
     }
 
     /// Makes a group, which sends and receives over channels of its own.
@@ -156,8 +159,15 @@ impl Engine {
     ///
     /// The report says what could not be delivered and what nobody has read.
     pub fn shutdown(&self, timeout: Duration) -> CloseReport {
+        let groups = self.start_to_shut_down(timeout);
         let shared = &self.handle.shared;
-        let groups: Vec<_> = {
+        shared.wait_until_finished(timeout.saturating_add(GRACE));
+        report_of(&groups)
+    }
+
+    pub(crate) fn start_to_shut_down(&self, timeout: Duration) -> Leaving {
+        let shared = &self.handle.shared;
+        let groups: Leaving = {
             let mut groups = shared.groups();
             groups.shutting_down = true;
             groups.unfinished.values().cloned().collect()
@@ -166,20 +176,57 @@ impl Engine {
         for group in &groups {
             group.retire(Mode::Leaving(until));
         }
-        shared.wait_until_finished(timeout.saturating_add(GRACE));
-        let mut report = CloseReport::default();
-        for group in &groups {
-            // Where somebody drives, `close` is at it, and has a report of its own.
-            if let Some(mut driver) = group.seat.try_take() {
-                report.add(driver.inbox());
-                group.leave(driver, 0);
-            }
-        }
-        report
+        groups
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_shut_down(&self) -> bool {
+        self.handle.shared.groups().unfinished.is_empty()
     }
 }
 
+/// What could not be delivered and what nobody has read in groups that have left.
+pub(crate) fn report_of(groups: &Leaving) -> CloseReport {
+    let mut report = CloseReport::default();
+    for group in groups {
+        // Where somebody drives, `close` is at it, and has a report of its own.
+        if let Some(mut driver) = group.seat.try_take() {
+            report.add(driver.inbox());
+            group.leave(driver, 0);
+        }
+    }
+    report
+}
+
 impl Shared {
+    /// An engine without its keeper, and the poller for that.
+    fn new(
+        options: Options,
+        network: Network,
+        clock: Clock,
+    ) -> Result<(Arc<Self>, Poller), StartError> {
+        options.check()?;
+        let (keeper, poller) = Keeper::new(&network)?;
+        let pool = Pool::new(options.pool_messages_initial, options.pool_messages_max);
+        let shared = Arc::new(Self {
+            timeouts: Arc::new(options.timeouts),
+            clock,
+            network,
+            shelf: Shelf::new(&pool),
+            pool,
+            budget: Budget::new(options.engine_queue_bytes_max),
+            channels: Channels::new(options.channels_max),
+            half_open: AtomicUsize::new(0),
+            counters: Counters::default(),
+            resolver: Resolver::default(),
+            keeper,
+            groups: Mutex::default(),
+            group_finished: Condvar::new(),
+            options,
+        });
+        Ok((shared, poller))
+    }
+
     fn groups(&self) -> MutexGuard<'_, Groups> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,9 +291,11 @@ pub(crate) fn next_message_id() -> MessageId {
 /// All groups are dropped by now, and drain.
 impl Drop for Handle {
     fn drop(&mut self) {
-        let drain = self.shared.options.drain_timeout;
-        self.shared.wait_until_finished(drain.saturating_add(GRACE));
-        self.shared.keeper.stop();
+        if self.keeper.is_some() {
+            let drain = self.shared.options.drain_timeout;
+            self.shared.wait_until_finished(drain.saturating_add(GRACE));
+            self.shared.keeper.stop();
+        }
         if let Some(keeper) = self.keeper.take() {
             // A keeper that panicked has said so on standard error.
             let _ = keeper.join();
@@ -258,18 +307,34 @@ impl Drop for Handle {
 #[derive(Debug)]
 pub(crate) struct Clock {
     origin: StdInstant,
+    #[cfg(feature = "simulation")]
+    system: Option<Arc<dyn crate::simulation::System>>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self {
             origin: StdInstant::now(),
+            #[cfg(feature = "simulation")]
+            system: None,
         }
     }
 }
 
 impl Clock {
+    #[cfg(feature = "simulation")]
+    fn simulated(system: Arc<dyn crate::simulation::System>) -> Self {
+        Self {
+            system: Some(system),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn now(&self) -> Instant {
+        #[cfg(feature = "simulation")]
+        if let Some(system) = &self.system {
+            return crate::simulation::time_of(&**system);
+        }
         self.at(StdInstant::now())
     }
 

@@ -269,6 +269,15 @@ impl Inbox {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
+
+    /// Gives the messages' memory back to the pool: nobody reads them before long.
+    pub(crate) fn leave_pool(&mut self) {
+        for entry in &mut self.entries {
+            if let Entry::Event(Event::Message(message) | Event::Notified(Some(message))) = entry {
+                *message = message.clone();
+            }
+        }
+    }
 }
 
 /// What happened while a group or an engine closed, and what nobody has read.
@@ -297,6 +306,7 @@ impl CloseReport {
     }
 
     pub(crate) fn add(&mut self, inbox: &mut Inbox) {
+        inbox.leave_pool();
         while let Some(event) = inbox.pop() {
             match event {
                 Event::Message(message) | Event::Returned { message, .. }

@@ -1,16 +1,15 @@
 //! A channel group as its threads share it: its channels, what was left for the driver, and posting.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     io, mem,
-    os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use mio::{Interest, Poll, Registry, Token, Waker, unix::SourceFd};
+use mio::Token;
 use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
         ward::{BACK_MAX, Cared, Driven},
     },
     members::Members,
+    net::{Inner, Registry, Waker},
     pool::{Shelf, Stock, Waits},
     reactor::{
         self, Attention, BusyPoll, Reactor,
@@ -49,7 +49,7 @@ pub(crate) struct Group {
     /// What it and the keeper know of each other.
     rest: Rest,
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
-    poller_descriptor: RawFd,
+    poller: Inner,
     waker: Waker,
     members: Members,
     attention: Mutex<Vec<Attention>>,
@@ -68,19 +68,19 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(id: GroupId, engine: Arc<Shared>) -> io::Result<Self> {
-        let poll = Poll::new()?;
+        let poller = engine.network.poller()?;
         let busy_poll = BusyPoll::new(engine.options.busy_poll);
         let shelf = Shelf::new(&engine.pool);
         let stock = Stock::new(Arc::clone(&shelf));
         Ok(Self {
             id,
             engine,
-            registry: poll.registry().try_clone()?,
+            registry: poller.registry()?,
             shelf,
             rest: Rest::new(),
-            poller_descriptor: poll.as_raw_fd(),
-            waker: Waker::new(poll.registry(), reactor::WAKER)?,
-            seat: Seat::new(Reactor::new(poll, busy_poll, stock)),
+            poller: poller.as_inner(),
+            waker: poller.waker(reactor::WAKER)?,
+            seat: Seat::new(Reactor::new(poller, busy_poll, stock)),
             members: Members::new(id),
             attention: Mutex::default(),
             spare: Mutex::default(),
@@ -264,13 +264,12 @@ impl Cared for Group {
     }
 
     fn nest(&self, keeper: &Registry) -> io::Result<()> {
-        let mut poller = SourceFd(&self.poller_descriptor);
-        keeper.register(&mut poller, Token(self.id), Interest::READABLE)
+        keeper.nest(self.poller, Token(self.id))
     }
 
     fn take_out(&self, keeper: &Registry) {
         // It cannot fail: it is registered.
-        let _ = keeper.deregister(&mut SourceFd(&self.poller_descriptor));
+        let _ = keeper.take_out(self.poller);
     }
 }
 
@@ -295,6 +294,7 @@ impl Group {
         (channel.token == token && channel.group == self.id).then_some(channel)
     }
 
+    /// The oldest first.
     pub(crate) fn all_channels(&self) -> Vec<Token> {
         self.members.all()
     }
@@ -314,7 +314,7 @@ impl Group {
     }
 
     /// The group's channels, for one to be added, unless the group is retired.
-    pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
+    pub(crate) fn join(&self) -> Option<MutexGuard<'_, BTreeSet<Token>>> {
         self.members.join()
     }
 
@@ -328,7 +328,7 @@ impl Group {
         token: Token,
         end: End,
         identity: Option<Peer>,
-        members: &mut HashSet<Token>,
+        members: &mut BTreeSet<Token>,
     ) {
         members.insert(token);
         let channel = Channel {

@@ -66,6 +66,8 @@ mod peer;
 mod pool;
 mod posting;
 mod reactor;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -8,7 +8,7 @@
 //! before or after. If it finds none, it asks once more whether the group was retired meanwhile, for then the
 //! group may have closed it by itself.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use mio::Token;
 use tofu_proto::{ChannelNumber, Refusal};
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Members {
     group: GroupId,
-    tokens: Mutex<HashSet<Token>>,
+    tokens: Mutex<BTreeSet<Token>>,
     /// The group takes no more messages. Set with the tokens locked.
     retired: AtomicBool,
 }
@@ -37,13 +37,13 @@ impl Members {
 
     /// The group's channels, for one to be added: `None` if the group is retired. As long as they are
     /// held it is not, and whoever retires it later finds the new one.
-    pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
+    pub(crate) fn join(&self) -> Option<MutexGuard<'_, BTreeSet<Token>>> {
         let tokens = self.hold();
         (!self.is_retired()).then_some(tokens)
     }
 
     /// The group's channels, retired or not: for its driver.
-    pub(crate) fn hold(&self) -> MutexGuard<'_, HashSet<Token>> {
+    pub(crate) fn hold(&self) -> MutexGuard<'_, BTreeSet<Token>> {
         lock(&self.tokens)
     }
 

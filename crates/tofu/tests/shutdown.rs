@@ -401,3 +401,46 @@ fn an_engine_shuts_down_while_one_of_its_groups_closes() {
         assert_eq!(report.closed.len() + closed.closed.len(), 2);
     });
 }
+
+/// What a thread does that is woken with an error: it lets go of its group, while others still say bye.
+#[test]
+fn a_group_dropped_while_its_engine_shuts_down_still_says_bye_and_is_reported() {
+    over_both(|address| {
+        let (servers, clients) = (engine(), engine());
+        let mut p = pair_between(&servers, &clients, address);
+        let shutting_down = Watched::start(move || clients.shutdown(LONG));
+        let mut client = p.client;
+        while client.recv().is_ok() {}
+        drop(client);
+        serve(&mut p.server, |_| ());
+        assert_clean(&shutting_down.join("shutting down"), 1);
+    });
+}
+
+/// The peer that is to answer the bye may depend on another group of the engine.
+#[test]
+fn a_closing_group_keeps_no_messages_from_the_other_groups() {
+    over_both(|address| {
+        let (servers, clients) = (
+            engine(),
+            engine_with(Options::default().pool_messages(0, 2)),
+        );
+        let mut p = pair_between(&servers, &clients, address);
+        let mut other = pair_between(&servers, &clients, &loopback());
+        for number in 0..10 {
+            p.server.post(numbered(p.at_server, number, 10)).unwrap();
+        }
+        eventually("the pool is empty", || clients.metrics().pool_empty > 0);
+        let client = p.client;
+        let closing = Watched::start(move || client.close(LONG));
+        let bye = message_of(&mut p.server, OpCode::ByeRequest);
+        other.server.post(numbered(other.at_server, 7, 10)).unwrap();
+        let Event::Message(message) = next_of_channel(&mut other.client) else {
+            panic!("a message was posted");
+        };
+        assert_eq!(number_of(&message), 7);
+        p.server.post(bye.into_reply().unwrap()).unwrap();
+        let report = closing.join("closing");
+        assert_eq!(report.unread.len(), 10);
+    });
+}

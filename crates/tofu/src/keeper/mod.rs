@@ -24,17 +24,22 @@ mod tests;
 pub(crate) mod ward;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io, mem,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::Token;
 
 use self::ward::Ward;
-use crate::{channels::GroupId, engine::Shared, group::Group};
+use crate::{
+    channels::GroupId,
+    engine::Shared,
+    group::Group,
+    net::{Events, Network, Poller, Registry, Waker},
+};
 
 const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 64;
@@ -55,13 +60,13 @@ enum Call {
 }
 
 impl Keeper {
-    pub(crate) fn new() -> io::Result<(Self, Poll)> {
-        let poll = Poll::new()?;
+    pub(crate) fn new(network: &Network) -> io::Result<(Self, Poller)> {
+        let poller = network.poller()?;
         let keeper = Self {
-            waker: Waker::new(poll.registry(), WAKER)?,
+            waker: poller.waker(WAKER)?,
             calls: Mutex::default(),
         };
-        Ok((keeper, poll))
+        Ok((keeper, poller))
     }
 
     /// Takes a new group into its care.
@@ -98,82 +103,105 @@ impl Keeper {
 }
 
 /// Starts the keeper's thread.
-pub(crate) fn start(shared: Arc<Shared>, poll: Poll) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start(shared: Arc<Shared>, poller: Poller) -> io::Result<JoinHandle<()>> {
+    let mut rounds = Rounds::new(shared, poller)?;
     thread::Builder::new()
         .name("tofu-keeper".to_owned())
         .spawn(move || {
-            Rounds {
-                shared,
-                wards: HashMap::new(),
+            let mut goes_on = true;
+            while goes_on {
+                let patience = rounds.patience();
+                goes_on = rounds.walk(patience);
             }
-            .walk(poll);
         })
 }
 
-struct Rounds {
+/// What the keeper does, and all that it knows.
+pub(crate) struct Rounds {
     shared: Arc<Shared>,
-    wards: HashMap<GroupId, Ward<Group>>,
+    poller: Poller,
+    registry: Registry,
+    events: Events,
+    wards: BTreeMap<GroupId, Ward<Group>>,
 }
 
 impl Rounds {
-    fn walk(mut self, mut poll: Poll) {
-        let mut events = Events::with_capacity(EVENTS_MAX);
-        loop {
-            let patience = self.patience();
-            match poll.poll(&mut events, patience) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    // Only a descriptor that is none can cause this.
-                    debug_assert!(false, "the keeper's poller failed: {error}");
-                    return;
-                }
-                Err(_) => events.clear(),
-                Ok(()) => {}
-            }
-            for call in self.shared.keeper.take_calls() {
-                match call {
-                    Call::Adopt(group) => self.adopt(group, poll.registry()),
-                    Call::Look(id) => self.visit(id, true, poll.registry()),
-                    Call::LookSoon(id) => {
-                        if let Some(ward) = self.wards.get_mut(&id) {
-                            ward.look_soon();
-                        }
-                    }
-                    Call::Stop => return,
-                }
-            }
-            for event in events.iter().filter(|event| event.token() != WAKER) {
-                self.visit(event.token().0, false, poll.registry());
-            }
-            let now = self.shared.clock.now();
-            let due: Vec<_> = self
-                .wards
-                .iter()
-                .filter(|(_, ward)| ward.looks_at().is_some_and(|time| time <= now))
-                .map(|(id, _)| *id)
-                .collect();
-            for id in due {
-                self.visit(id, false, poll.registry());
-            }
-        }
+    pub(crate) fn new(shared: Arc<Shared>, poller: Poller) -> io::Result<Self> {
+        Ok(Self {
+            shared,
+            registry: poller.registry()?,
+            poller,
+            events: Events::with_capacity(EVENTS_MAX),
+            wards: BTreeMap::new(),
+        })
     }
 
-    fn patience(&self) -> Option<Duration> {
+    /// One round: waits for as long as told, and sees to all that needs it. `false` says that it was the
+    /// last one.
+    pub(crate) fn walk(&mut self, patience: Option<Duration>) -> bool {
+        match self.poller.poll(&mut self.events, patience) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                // Only a descriptor that is none can cause this.
+                debug_assert!(false, "the keeper's poller failed: {error}");
+                return false;
+            }
+            Err(_) => self.events.clear(),
+            Ok(()) => {}
+        }
+        for call in self.shared.keeper.take_calls() {
+            match call {
+                Call::Adopt(group) => self.adopt(group),
+                Call::Look(id) => self.visit(id, true),
+                Call::LookSoon(id) => {
+                    if let Some(ward) = self.wards.get_mut(&id) {
+                        ward.look_soon();
+                    }
+                }
+                Call::Stop => return false,
+            }
+        }
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        for (token, _) in events.iter().filter(|(token, _)| *token != WAKER) {
+            self.visit(token.0, false);
+        }
+        self.events = events;
+        let now = self.shared.clock.now();
+        let due: Vec<_> = self
+            .wards
+            .iter()
+            .filter(|(_, ward)| ward.looks_at().is_some_and(|time| time <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.visit(id, false);
+        }
+        true
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn poller(&self) -> crate::simulation::Descriptor {
+        self.poller.as_inner().simulated()
+    }
+
+    /// How long nothing needs it, unless something happens.
+    pub(crate) fn patience(&self) -> Option<Duration> {
         let next = self.wards.values().filter_map(Ward::looks_at).min()?;
         Some(next.since(self.shared.clock.now()))
     }
 
-    fn adopt(&mut self, group: Arc<Group>, registry: &Registry) {
+    fn adopt(&mut self, group: Arc<Group>) {
         let id = group.id;
-        self.wards.insert(id, Ward::new(group, registry));
-        self.visit(id, true, registry);
+        let ward = Ward::new(group, &self.registry);
+        self.wards.insert(id, ward);
+        self.visit(id, true);
     }
 
-    fn visit(&mut self, id: GroupId, called: bool, registry: &Registry) {
+    fn visit(&mut self, id: GroupId, called: bool) {
         let Some(ward) = self.wards.get_mut(&id) else {
             return;
         };
-        if ward.visit(called, registry) {
-            ward.stop_watching(registry);
+        if ward.visit(called, &self.registry) {
+            ward.stop_watching(&self.registry);
             self.wards.remove(&id);
             self.shared.finished(id);
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mio::{Poll, Registry, Token};
+use mio::Token;
 use tofu_proto::Instant;
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 #[cfg(loom)]
 use crate::sync::models::Bell;
 use crate::{
+    net::{Network, Poller, Registry},
     reactor::seat::{Driver, Nudge, Seat},
     sync::{Mutex, Ordering, lock},
 };
@@ -184,9 +185,13 @@ fn visit(ward: &mut Ward<Group>, called: bool) {
 
 /// The keeper's poller, which is not asked.
 fn registry() -> &'static Registry {
-    static POLLER: OnceLock<Poll> = OnceLock::new();
-    let poller = POLLER.get_or_init(|| Poll::new().expect("a descriptor"));
-    poller.registry()
+    static OURS: OnceLock<(Poller, Registry)> = OnceLock::new();
+    let made = || {
+        let poller = Network::System.poller().unwrap();
+        let registry = poller.registry().unwrap();
+        (poller, registry)
+    };
+    &OURS.get_or_init(made).1
 }
 
 /// What the keeper may be doing when something is left for it.

@@ -2,11 +2,13 @@
 
 use std::{io, mem, sync::Arc, task::Waker, time::Duration};
 
-use mio::Registry;
 use tofu_proto::Instant;
 
 use super::rest::{GATHERED_WAIT_MAX, Rest};
-use crate::reactor::seat::{Driver, Seat};
+use crate::{
+    net::Registry,
+    reactor::seat::{Driver, Seat},
+};
 
 /// How long the keeper stands back at first, and at most.
 pub(super) const BACK_MIN: Duration = Duration::from_millis(2);

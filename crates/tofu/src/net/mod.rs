@@ -3,7 +3,10 @@
 //! This room knows no messages and no channels. What differs between systems stays in here.
 
 pub(crate) mod credentials;
+mod poller;
 pub(crate) mod resolve;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod tcp;
 mod uds;
 
@@ -13,10 +16,14 @@ use std::{
     time::Duration,
 };
 
-use mio::{Interest, Registry, Token, event::Source};
+use mio::{Interest, Token, event::Source};
 use socket2::SockRef;
 use tofu_proto::{Address, Status};
 
+pub(crate) use self::poller::{Events, Inner, Poller, Ready, Registry, Waker};
+use self::resolve::{Answer, Resolver};
+#[cfg(feature = "simulation")]
+use crate::simulation::{Endpoint, System};
 use crate::{Peer, options::ListenerOptions};
 
 #[cfg(not(target_vendor = "apple"))]
@@ -25,39 +32,112 @@ const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: libc::c_int = 0;
 
+/// Where an engine's sockets and pollers come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Network {
+    System,
+    #[cfg(feature = "simulation")]
+    Simulated(std::sync::Arc<dyn System>),
+}
+
+impl Network {
+    pub(crate) fn poller(&self) -> io::Result<Poller> {
+        match self {
+            Self::System => Poller::new(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => Ok(Poller::Simulated(simulated::Poller::new(system))),
+        }
+    }
+
+    /// Looks up `host` and calls `answer` with what was found.
+    pub(crate) fn resolve(&self, resolver: &Resolver, host: &str, port: u16, answer: Answer) {
+        match self {
+            Self::System => resolver.resolve(host, port, answer),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => answer(system.resolve(host).map(|found| {
+                let with_port = |ip| SocketAddr::new(ip, port);
+                found.into_iter().map(with_port).collect()
+            })),
+        }
+    }
+
+    /// Starts to connect to a TCP address.
+    pub(crate) fn connect_tcp(&self, address: SocketAddr) -> io::Result<Stream> {
+        match self {
+            Self::System => tcp::connect(address).map(Stream::Tcp),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => {
+                simulated::Stream::connect(system, &Endpoint::Tcp(address)).map(Stream::Simulated)
+            }
+        }
+    }
+
+    /// Connects to a UDS path. `WouldBlock`: the listener's backlog is full, try again.
+    pub(crate) fn connect_uds(&self, path: &str) -> io::Result<Stream> {
+        match self {
+            Self::System => uds::connect(path).map(Stream::Uds),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => {
+                simulated::Stream::connect(system, &Endpoint::Uds(path.to_owned()))
+                    .map(Stream::Simulated)
+            }
+        }
+    }
+
+    /// Listens on a TCP address; `None` is every interface, v6 and v4.
+    pub(crate) fn bind_tcp(
+        &self,
+        ip: Option<IpAddr>,
+        port: u16,
+        options: &ListenerOptions,
+    ) -> io::Result<Listener> {
+        match self {
+            Self::System => tcp::listen(ip, port, options).map(Listener::Tcp),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => {
+                let everywhere = std::net::Ipv6Addr::UNSPECIFIED.into();
+                let at = SocketAddr::new(ip.unwrap_or(everywhere), port);
+                let backlog = options.backlog as usize;
+                simulated::Listener::bind(system, &Endpoint::Tcp(at), backlog)
+                    .map(Listener::Simulated)
+            }
+        }
+    }
+
+    /// Listens on a UDS path.
+    pub(crate) fn bind_uds(&self, path: &str, options: &ListenerOptions) -> io::Result<Listener> {
+        match self {
+            Self::System => uds::listen(path, options).map(Listener::Uds),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => {
+                let at = Endpoint::Uds(path.to_owned());
+                let backlog = options.backlog as usize;
+                simulated::Listener::bind(system, &at, backlog).map(Listener::Simulated)
+            }
+        }
+    }
+}
+
 /// A connected (or connecting) stream, non-blocking, closed hard when dropped.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
     Uds(mio::net::UnixStream),
-}
-
-/// Runs the same expression on whichever stream it is.
-macro_rules! either {
-    ($self:expr, $stream:ident => $do:expr) => {
-        match $self {
-            Stream::Tcp($stream) => $do,
-            Stream::Uds($stream) => $do,
-        }
-    };
+    #[cfg(feature = "simulation")]
+    Simulated(simulated::Stream),
 }
 
 impl Stream {
-    /// Starts to connect to a TCP address.
-    pub(crate) fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
-        tcp::connect(address).map(Self::Tcp)
-    }
-
-    /// Connects to a UDS path. `WouldBlock`: the listener's backlog is full, try again.
-    pub(crate) fn connect_uds(path: &str) -> io::Result<Self> {
-        uds::connect(path).map(Self::Uds)
-    }
-
     /// Who listens at the other end, once connecting has succeeded; `None` while it is still under way.
     pub(crate) fn finish_connect(&self) -> io::Result<Option<Peer>> {
         let stream = match self {
             Self::Tcp(stream) => stream,
             Self::Uds(stream) => return Ok(Some(Peer::uds(credentials::of(stream)))),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                let connected = stream.finish_connect()?;
+                return Ok(connected.map(|()| Peer::UNSAID));
+            }
         };
         if let Some(error) = stream.take_error()? {
             return Err(error);
@@ -74,13 +154,23 @@ impl Stream {
     }
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, stream => stream.read(buffer))
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Uds(stream) => stream.read(buffer),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => stream.read(buffer),
+        }
     }
 
     /// A peer that is gone is an error here, and never a signal, which would end a process that has not been
     /// told to ignore it.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = either!(&*self, stream => SockRef::from(stream));
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(&*stream),
+            Self::Uds(stream) => SockRef::from(&*stream),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => return stream.write(slices),
+        };
         match slices {
             [one] => socket.send_with_flags(one, NO_SIGNAL),
             many => socket.send_vectored_with_flags(many, NO_SIGNAL),
@@ -90,26 +180,58 @@ impl Stream {
     /// Lets the system go on sending what was written, after the stream is dropped.
     pub(crate) fn close_gently(&self) {
         // Where it fails, the close is as hard as it would have been.
-        let _ = either!(self, stream => SockRef::from(stream).set_linger(None));
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).set_linger(None),
+            Self::Uds(stream) => SockRef::from(stream).set_linger(None),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                stream.close_gently();
+                Ok(())
+            }
+        };
     }
 
     /// Ends our direction of the stream: the peer reads to the end of what was written.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        either!(self, stream => stream.shutdown(Shutdown::Write))
-    }
-}
-
-impl Source for Stream {
-    fn register(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        either!(self, stream => stream.register(to, token, interest))
-    }
-
-    fn reregister(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        either!(self, stream => stream.reregister(to, token, interest))
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Uds(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                stream.shutdown_write();
+                Ok(())
+            }
+        }
     }
 
-    fn deregister(&mut self, from: &Registry) -> io::Result<()> {
-        either!(self, stream => stream.deregister(from))
+    /// Has the poller wait for this. Closing the stream ends that.
+    pub(crate) fn register(&mut self, to: &Registry, token: Token, on: Interest) -> io::Result<()> {
+        match (self, to) {
+            (Self::Tcp(stream), Registry::System(to)) => stream.register(to, token, on),
+            (Self::Uds(stream), Registry::System(to)) => stream.register(to, token, on),
+            #[cfg(feature = "simulation")]
+            (Self::Simulated(stream), Registry::Simulated(to)) => {
+                stream.register(to, token, on);
+                Ok(())
+            }
+            #[cfg(feature = "simulation")]
+            _ => Err(simulated::two_worlds()),
+        }
+    }
+
+    /// Has the poller wait for this instead; what is ready already is told again.
+    pub(crate) fn reregister(
+        &mut self,
+        to: &Registry,
+        token: Token,
+        on: Interest,
+    ) -> io::Result<()> {
+        match (self, to) {
+            (Self::Tcp(stream), Registry::System(to)) => stream.reregister(to, token, on),
+            (Self::Uds(stream), Registry::System(to)) => stream.reregister(to, token, on),
+            #[cfg(feature = "simulation")]
+            (stream, to) => stream.register(to, token, on),
+        }
     }
 }
 
@@ -118,23 +240,11 @@ impl Source for Stream {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     Uds(uds::Listener),
+    #[cfg(feature = "simulation")]
+    Simulated(simulated::Listener),
 }
 
 impl Listener {
-    /// Listens on a TCP address; `None` is every interface, v6 and v4.
-    pub(crate) fn bind_tcp(
-        ip: Option<IpAddr>,
-        port: u16,
-        options: &ListenerOptions,
-    ) -> io::Result<Self> {
-        tcp::listen(ip, port, options).map(Self::Tcp)
-    }
-
-    /// Listens on a UDS path.
-    pub(crate) fn bind_uds(path: &str, options: &ListenerOptions) -> io::Result<Self> {
-        uds::listen(path, options).map(Self::Uds)
-    }
-
     /// The next connection, and who it is.
     pub(crate) fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
@@ -148,41 +258,40 @@ impl Listener {
                 let peer = Peer::uds(credentials::of(&stream));
                 Ok((Stream::Uds(stream), peer))
             }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => {
+                let stream = Stream::Simulated(listener.accept()?);
+                Ok((stream, Peer::UNSAID))
+            }
         }
     }
 
     /// The address really bound: `asked`, with the real port.
     pub(crate) fn address(&self, asked: &Address) -> Address {
-        match self {
-            Self::Tcp(listener) => listener
-                .local_addr()
-                .ok()
-                .and_then(|real| Address::tcp(real.ip().to_string(), real.port()).ok())
-                .unwrap_or_else(|| asked.clone()),
-            Self::Uds(_) => asked.clone(),
-        }
-    }
-}
-
-impl Source for Listener {
-    fn register(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.register(to, token, interest),
-            Self::Uds(listener) => listener.socket().register(to, token, interest),
-        }
+        let real = match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Uds(_) => None,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => listener.tcp(),
+        };
+        real.and_then(|real| Address::tcp(real.ip().to_string(), real.port()).ok())
+            .unwrap_or_else(|| asked.clone())
     }
 
-    fn reregister(&mut self, to: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.reregister(to, token, interest),
-            Self::Uds(listener) => listener.socket().reregister(to, token, interest),
-        }
-    }
-
-    fn deregister(&mut self, from: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.deregister(from),
-            Self::Uds(listener) => listener.socket().deregister(from),
+    /// Has the poller wait for connections. Closing the listener ends that.
+    pub(crate) fn register(&mut self, to: &Registry, token: Token, on: Interest) -> io::Result<()> {
+        match (self, to) {
+            (Self::Tcp(listener), Registry::System(to)) => listener.register(to, token, on),
+            (Self::Uds(listener), Registry::System(to)) => {
+                listener.socket().register(to, token, on)
+            }
+            #[cfg(feature = "simulation")]
+            (Self::Simulated(listener), Registry::Simulated(to)) => {
+                listener.register(to, token, on);
+                Ok(())
+            }
+            #[cfg(feature = "simulation")]
+            _ => Err(simulated::two_worlds()),
         }
     }
 }
@@ -224,10 +333,14 @@ mod tests {
     fn both_ends_of_a_tcp_connection_send_at_once_and_close_hard() {
         let options = crate::Options::default().listener;
         let localhost = IpAddr::from([127, 0, 0, 1]);
-        let listener = Listener::bind_tcp(Some(localhost), 0, &options).unwrap();
+        let listener = Network::System
+            .bind_tcp(Some(localhost), 0, &options)
+            .unwrap();
         let asked = Address::tcp("127.0.0.1", 0).unwrap();
         let port = listener.address(&asked).port();
-        let client = Stream::connect_tcp(SocketAddr::new(localhost, port)).unwrap();
+        let client = Network::System
+            .connect_tcp(SocketAddr::new(localhost, port))
+            .unwrap();
         let server = loop {
             match listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -12,7 +12,7 @@ use std::{
 /// Names that are looked up at the same time.
 const THREADS_MAX: usize = 4;
 
-type Answer = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 
 /// Looks names up on threads of its own, which are there only while there is something to look up.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mio::{Interest, Token, event::Source};
+use mio::{Interest, Token};
 use tofu_proto::{Connection, Status};
 
 use super::{

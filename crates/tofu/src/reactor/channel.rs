@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
 };
 
-use mio::{Interest, Registry, Token, event::Source};
+use mio::{Interest, Token};
 use tofu_proto::{Address, Connection, Instant, Message, MessageId, Status};
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
     budget::Charge,
     channels::GroupId,
     event::Reason,
-    net::{self, Stream},
+    net::{self, Registry, Stream},
 };
 
 /// Slices handed to one vectored write.

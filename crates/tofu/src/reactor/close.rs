@@ -184,7 +184,9 @@ impl Reactor {
             (Mode::Leaving(one), Mode::Leaving(other)) => Mode::Leaving(one.min(other)),
             (_, mode) => mode,
         };
-        if !self.mode.is_listening() {
+        if self.mode.is_listening() {
+            self.inbox.leave_pool();
+        } else {
             self.inbox.clear();
             self.starved.clear();
             group.engine.pool.leave_line(group);

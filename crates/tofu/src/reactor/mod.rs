@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use mio::{Events, Poll, Token};
+use mio::Token;
 use tofu_proto::{Instant, Message};
 
 pub(crate) use self::busy_poll::BusyPoll;
@@ -43,6 +43,7 @@ use crate::{
     channels::ChannelGuard,
     event::{Event, Inbox},
     group::Group,
+    net::{Events, Poller, Ready},
     pool::Stock,
 };
 
@@ -72,18 +73,9 @@ pub(crate) enum Attention {
     Retire(Mode),
 }
 
-/// What the poller says of a socket.
-#[derive(Clone, Copy, Debug)]
-struct Ready {
-    readable: bool,
-    writable: bool,
-    /// The stream's end may be in sight, so that a short read is not the last one.
-    ends: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Reactor {
-    poll: Poll,
+    poller: Poller,
     events: Events,
     scratch: Box<[u8]>,
     /// Messages to receive into.
@@ -115,9 +107,9 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    pub(crate) fn new(poll: Poll, busy_poll: BusyPoll, stock: Stock) -> Self {
+    pub(crate) fn new(poller: Poller, busy_poll: BusyPoll, stock: Stock) -> Self {
         Self {
-            poll,
+            poller,
             events: Events::with_capacity(EVENTS_MAX),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             stock,
@@ -367,7 +359,7 @@ impl Reactor {
 
     fn wait(&mut self, patience: Option<Duration>) -> io::Result<()> {
         let patience = patience.map(|patience| patience.min(WAIT_MAX));
-        match self.poll.poll(&mut self.events, patience) {
+        match self.poller.poll(&mut self.events, patience) {
             // A signal was handled: nothing is ready.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
@@ -380,14 +372,9 @@ impl Reactor {
     fn dispatch(&mut self, group: &Arc<Group>) {
         self.now = group.engine.clock.now();
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            if event.token() != WAKER {
-                let ready = Ready {
-                    readable: event.is_readable(),
-                    writable: event.is_writable(),
-                    ends: event.is_read_closed() || event.is_error(),
-                };
-                self.ready(group, event.token(), ready);
+        for (token, ready) in events.iter() {
+            if token != WAKER {
+                self.ready(group, token, ready);
             }
         }
         self.events = events;

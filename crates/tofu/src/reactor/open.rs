@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use mio::{Interest, Token, event::Source};
+use mio::{Interest, Token};
 use tofu_proto::{Address, DEFAULT_HOST, Instant, Message, OpCode, Origin, Status};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::{Event, Reason},
     group::{Group, number_of},
-    net::{self, Stream},
+    net,
 };
 
 /// How long to wait before a UDS listener with a full backlog is tried again.
@@ -64,7 +64,7 @@ impl Reactor {
             End::Listener(listener) if matches!(listener.socket, ListenerSocket::Resolving) => {
                 found.and_then(|found| {
                     let first = found[0];
-                    let bound = net::Listener::bind_tcp(
+                    let bound = group.engine.network.bind_tcp(
                         Some(first.ip()),
                         first.port(),
                         &group.engine.options.listener,
@@ -89,11 +89,15 @@ impl Reactor {
     ) -> Result<(), Reason> {
         let mut reason = Reason::from(Status::CONNECT_FAILED);
         while let Some(address) = left.pop_front() {
-            let started = Stream::connect_tcp(address).and_then(|mut stream| {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                stream.register(&group.registry, token, both)?;
-                Ok(stream)
-            });
+            let started = group
+                .engine
+                .network
+                .connect_tcp(address)
+                .and_then(|mut stream| {
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    stream.register(&group.registry, token, both)?;
+                    Ok(stream)
+                });
             match started {
                 Ok(stream) => {
                     let until = self.share_of_time(peer, left.len());
@@ -180,7 +184,8 @@ impl Reactor {
         path: &str,
         address: &Address,
     ) -> Result<(), Reason> {
-        let connected = Stream::connect_uds(path).and_then(|mut stream| {
+        let network = &group.engine.network;
+        let connected = network.connect_uds(path).and_then(|mut stream| {
             stream.register(&group.registry, token, Interest::READABLE)?;
             let found = stream.finish_connect()?;
             Ok((stream, found))
@@ -214,18 +219,17 @@ impl Reactor {
         listener: &mut Listener,
     ) -> Result<(), Reason> {
         let options = &group.engine.options.listener;
+        let network = &group.engine.network;
         let address = listener.address.clone();
         let bound = match (address.path(), address.host()) {
-            (Some(path), _) => net::Listener::bind_uds(path, options),
-            (None, None | Some("")) => net::Listener::bind_tcp(None, address.port(), options),
+            (Some(path), _) => network.bind_uds(path, options),
+            (None, None | Some("")) => network.bind_tcp(None, address.port(), options),
             (None, Some(host)) => match addresses(group, token, host, address.port()) {
                 None => {
                     listener.socket = ListenerSocket::Resolving;
                     return Ok(());
                 }
-                Some(found) => {
-                    net::Listener::bind_tcp(Some(found[0].ip()), address.port(), options)
-                }
+                Some(found) => network.bind_tcp(Some(found[0].ip()), address.port(), options),
             },
         };
         self.listen(group, token, listener, bound)
@@ -277,6 +281,9 @@ fn addresses(
             group.attend(Attention::Resolved(token, found));
         }
     };
-    group.engine.resolver.resolve(host, port, Box::new(answer));
+    group
+        .engine
+        .network
+        .resolve(&group.engine.resolver, host, port, Box::new(answer));
     None
 }

@@ -9,7 +9,7 @@ use mio::Token;
 use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
-    Reactor, Ready,
+    Reactor,
     channel::{End, Peer, Socket, Writing},
     close::Mode,
 };
@@ -18,6 +18,7 @@ use crate::{
     event::{Event, Reason},
     group::Group,
     metrics::Counter,
+    net::Ready,
     pool,
 };
 
@@ -276,7 +277,10 @@ impl Reactor {
                 if is_enough {
                     return None;
                 }
-                stock.message(burst).or_else(|| may_exceed.then(pool::made))
+                if may_exceed {
+                    return Some(pool::made());
+                }
+                stock.message(burst)
             });
             match received {
                 Received::Message(message) => {
@@ -301,7 +305,8 @@ impl Reactor {
     }
 
     /// A group that leaves has nobody who would drop its messages, and waits for the answers to its
-    /// byes behind them: up to a bound of its own it takes in what the pool has no room for.
+    /// byes behind them. Messages of the pool would be missing to the engine's other groups, on which its
+    /// peers may depend: up to a bound of its own it takes in what it makes itself.
     fn may_exceed_pool(&self) -> bool {
         matches!(self.mode, Mode::Leaving(_)) && self.unread_bytes < UNREAD_BYTES_MAX
     }

@@ -8,7 +8,7 @@ use tofu_proto::Side;
 ///
 /// ```
 /// use tofu_proto::Side;
-/// use tofu_sim::Both;
+/// use tofu_sim::pair::Both;
 ///
 /// let mut wishes = Both::of(|side| format!("{side:?} wants"));
 /// wishes[Side::Server].push_str(" peace");

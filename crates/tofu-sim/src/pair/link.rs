@@ -6,7 +6,7 @@
 
 use tofu_proto::{Instant, Side};
 
-use crate::{
+use super::{
     Both, Random,
     both::{SIDES, other},
     pipe::Pipe,

@@ -2,7 +2,7 @@
 
 use tofu_proto::{Instant, Side};
 
-use crate::{
+use super::{
     Both, Broken, Failure, Fault, Plan, Random, Report, Sabotage,
     both::SIDES,
     checker::Checked,
@@ -17,7 +17,7 @@ const STEPS_MAX: usize = 200_000;
 /// Steps that a failure shows.
 const STEPS_SHOWN: usize = 40;
 
-/// One run, which its seed decides. See the [crate](crate) for what it checks.
+/// One run, which its seed decides. See the [module](super) for what it checks.
 #[derive(Debug)]
 pub struct Simulation {
     seed: u64,
@@ -91,7 +91,7 @@ impl Simulation {
     /// Runs to the end, and tells every step of it.
     ///
     /// ```
-    /// use tofu_sim::{Event, Simulation};
+    /// use tofu_sim::pair::{Event, Simulation};
     ///
     /// let (report, events) = Simulation::new(7).run_traced();
     /// assert!(report.is_ok());

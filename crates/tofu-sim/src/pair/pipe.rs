@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sabotage::Saboteur;
+use super::sabotage::Saboteur;
 
 /// One direction of a byte stream.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 use tofu_proto::{ChannelNumber, Instant, Message, OpCode, Side, Status, Timeouts};
 
-use crate::{
+use super::{
     Both, Broken,
     application::Said,
     both::{SIDES, other},

@@ -1,7 +1,7 @@
 //! The checkers can fail: whatever a broken stream or a careless driver does is caught.
 
 use tofu_proto::Side;
-use tofu_sim::{Broken, Failure, Report, Sabotage, Simulation};
+use tofu_sim::pair::{Broken, Failure, Report, Sabotage, Simulation};
 
 const SEEDS: u64 = 60;
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -115,7 +115,7 @@ fn a_failure_tells_how_to_see_it_again() {
     let told = failure(5, Side::Client, Sabotage::DropByte(0)).to_string();
     assert!(told.starts_with("seed 5: "), "{told}");
     assert!(
-        told.contains("cargo run -p tofu-sim -- --seed 5 --trace"),
+        told.contains("cargo run -p tofu-sim -- --pair --seed 5 --trace"),
         "{told}"
     );
     assert!(told.contains(" s  Client writes 1 bytes\n"), "{told}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tofu_proto::{Side, Timeouts};
 
-use crate::{Both, Random};
+use super::{Both, Random};
 
 /// Moves (a write, a carry, a read) that the bytes of one direction should need.
 const MOVES: usize = 150;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tofu_proto::{ChannelNumber, Instant, Message, MessageId, OpCode, OpType, Side};
 
-use crate::{Bye, Random, Script};
+use super::{Bye, Random, Script};
 
 /// One side's application.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tofu_proto::{
     Side, State, Status,
 };
 
-use crate::{
+use super::{
     Both, Broken, Plan, Sabotage, application::Application, checker::Checked, link::Read,
     pool::Pool, trace::Event, world::World,
 };

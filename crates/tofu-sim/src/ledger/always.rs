@@ -1,0 +1,166 @@
+//! What must hold at any time, and in the end.
+
+use std::time::Duration;
+
+use tofu::{Metrics, OpType, Status};
+
+use super::{Checked, End, Kind, Ledger, Name, Posted, Standing, check, told};
+use crate::{Limits, Promise, network::State};
+
+/// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
+const SLACK: usize = 8 * 1024;
+/// How long what is gathered may wait, but for a keeper that the system lets wait: twice and more what is promised.
+const GATHERED_MAX: Duration = Duration::from_millis(10);
+/// How long nothing may happen that could.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+impl Ledger {
+    /// Whether an engine is within its bounds.
+    pub(crate) fn bounds(host: usize, metrics: &Metrics, limits: &Limits) -> Checked {
+        let queue_max = limits.engine_queue_bytes + SLACK * (1 + metrics.channels_open);
+        for (what, level, max) in [
+            (
+                "messages out of the pool",
+                metrics.pool_messages_out,
+                limits.pool_messages,
+            ),
+            ("bytes queued", metrics.queued_bytes, queue_max),
+            ("half-open connections", metrics.half_open, limits.half_open),
+            ("channels", metrics.channels_open, limits.channels),
+        ] {
+            check(level <= max, Promise::Bounds, || {
+                format!("host {host} has {level} {what}, at most {max} are allowed")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks for channels on which something could go on, and does not.
+    pub(crate) fn progress(
+        &mut self,
+        now: Duration,
+        network: &State,
+        keeper_lag_max: Duration,
+        has_messages: impl Fn(usize) -> bool,
+    ) -> Checked {
+        let gathered_max = GATHERED_MAX + 4 * keeper_lag_max;
+        for (name, end) in &mut self.ends {
+            if end.closed.is_some() || end.kind == Kind::Listener {
+                continue;
+            }
+            if !self.groups[end.group].is_told() {
+                continue;
+            }
+            let Some(tally) = network.tally(name.0, name.1) else {
+                continue;
+            };
+            let could_write = end.bytes() > tally.written && tally.takes_bytes && !tally.is_closed;
+            since(&mut end.unwritten, could_write, now, tally.written);
+            let could_read = tally.has_bytes && !tally.is_closed && has_messages(name.0);
+            since(&mut end.unread, could_read, now, tally.read);
+            // What only waits for company leaves before long, for the keeper looks.
+            let gathers = tally.written > 0 && !tally.was_full;
+            let write_max = if gathers { gathered_max } else { IDLE_MAX };
+            for (stuck, what, max) in [
+                (end.unwritten, "write", write_max),
+                (end.unread, "read", IDLE_MAX),
+            ] {
+                let idle = stuck.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
+                check(idle < max, Promise::Progress, || {
+                    format!(
+                        "{} could {what}, and has not for {idle:?}: {} bytes posted, {tally:?}",
+                        told(*name),
+                        end.bytes()
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All groups of this host are gone, crashed.
+    pub(crate) fn is_gone(&mut self, groups: impl Iterator<Item = usize>) {
+        for group in groups {
+            self.groups[group] = Standing::Gone;
+        }
+    }
+
+    /// Everything has come to its end. In a gentle run, everything has ended well.
+    pub(crate) fn finish(&self, gentle: bool, network: &State) -> Checked {
+        for (name, end) in &self.ends {
+            let is_told = self.groups[end.group].is_told();
+            check(end.closed.is_some() || !is_told, Promise::Closing, || {
+                format!("{} was never closed", told(*name))
+            })?;
+        }
+        if !gentle {
+            return Ok(());
+        }
+        for (name, end) in &self.ends {
+            let Some(other) = network.other_end(name.0, name.1) else {
+                continue;
+            };
+            let Some(peer) = self.ends.get(&other) else {
+                continue;
+            };
+            let is_disturbed = |name: Name| {
+                network
+                    .tally(name.0, name.1)
+                    .is_none_or(|it| it.is_disturbed)
+            };
+            let listens = |end: &End| {
+                let standing = self.groups[end.group];
+                standing == Standing::Serves
+                    || (end.closed.is_some() && standing != Standing::ShutsDown)
+            };
+            let is_rude =
+                |end: &End| end.said_signal || matches!(self.groups[end.group], Standing::Gone);
+            if is_disturbed(*name) || is_disturbed(other) || is_rude(end) || is_rude(peer) {
+                continue;
+            }
+            if listens(peer) && peer.closed != Some(Status::CONNECT_REFUSED) {
+                // Byes are not in a report.
+                let serves = self.groups[peer.group] == Standing::Serves;
+                let is_said =
+                    |posted: &Posted| serves || posted.message.op_code().op_type() != OpType::Bye;
+                let last = end.posted.iter().rposition(is_said);
+                check(
+                    peer.delivered >= last.map_or(0, |last| last + 1),
+                    Promise::Grace,
+                    || {
+                        format!(
+                            "{} has posted {} messages, and {} has got {}",
+                            told(*name),
+                            end.posted.len(),
+                            told(other),
+                            peer.delivered
+                        )
+                    },
+                )?;
+            }
+            let both_serve = [end, peer]
+                .iter()
+                .all(|end| self.groups[end.group].is_told());
+            if both_serve {
+                check(
+                    end.closed == Some(Status::CHANNEL_CLOSED),
+                    Promise::Grace,
+                    || {
+                        format!(
+                            "nothing went wrong, and {} is closed with {:?}",
+                            told(*name),
+                            end.closed
+                        )
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn since(stuck: &mut Option<(Duration, usize)>, could: bool, now: Duration, moved: usize) {
+    match stuck {
+        Some((_, then)) if could && *then == moved => {}
+        _ => *stuck = could.then_some((now, moved)),
+    }
+}

@@ -1,0 +1,219 @@
+//! Readiness: what says which sockets can be read or written, and wakes whoever waits for that.
+//!
+//! It is edge-triggered: what is ready is told once, and again when more has come. Without the feature
+//! `simulation` there is one kind of poller, mio's, and nothing here costs anything.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+    time::Duration,
+};
+
+use mio::{Interest, Token, event::Event, unix::SourceFd};
+
+#[cfg(feature = "simulation")]
+use super::simulated;
+
+/// What the poller says of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The stream's end may be in sight, so that a short read is not the last one.
+    pub(crate) ends: bool,
+}
+
+/// Waits for sockets.
+#[derive(Debug)]
+pub(crate) enum Poller {
+    System(mio::Poll),
+    #[cfg(feature = "simulation")]
+    Simulated(simulated::Poller),
+}
+
+/// Where sockets are registered to be waited for.
+#[derive(Debug)]
+pub(crate) enum Registry {
+    System(mio::Registry),
+    #[cfg(feature = "simulation")]
+    Simulated(simulated::Registry),
+}
+
+/// Wakes a poller that waits.
+#[derive(Debug)]
+pub(crate) enum Waker {
+    System(mio::Waker),
+    #[cfg(feature = "simulation")]
+    Simulated(simulated::Waker),
+}
+
+/// Names a poller, for another one to wait for it. The poller must live as long as it is registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Inner {
+    System(RawFd),
+    #[cfg(feature = "simulation")]
+    Simulated(crate::simulation::Descriptor),
+}
+
+/// What a poller found ready.
+#[derive(Debug)]
+pub(crate) struct Events {
+    system: mio::Events,
+    #[cfg(feature = "simulation")]
+    simulated: Vec<(Token, Ready)>,
+}
+
+impl Poller {
+    pub(super) fn new() -> io::Result<Self> {
+        mio::Poll::new().map(Self::System)
+    }
+
+    /// Waits at most `patience` (`None`: as long as it takes) until something is ready.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        events: &mut Events,
+        patience: Option<Duration>,
+    ) -> io::Result<()> {
+        match self {
+            Self::System(poll) => poll.poll(&mut events.system, patience),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(poller) => {
+                poller.poll(&mut events.simulated);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        match self {
+            Self::System(poll) => poll.registry().try_clone().map(Registry::System),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(poller) => Ok(Registry::Simulated(poller.registry())),
+        }
+    }
+
+    /// What wakes it, with an event that has this token.
+    pub(crate) fn waker(&self, token: Token) -> io::Result<Waker> {
+        match self {
+            Self::System(poll) => mio::Waker::new(poll.registry(), token).map(Waker::System),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(poller) => Ok(Waker::Simulated(poller.waker(token))),
+        }
+    }
+
+    /// Its name, to be waited for by another poller.
+    pub(crate) fn as_inner(&self) -> Inner {
+        match self {
+            Self::System(poll) => Inner::System(poll.as_raw_fd()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(poller) => Inner::Simulated(poller.descriptor()),
+        }
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Inner {
+    /// The descriptor of a simulated poller.
+    pub(crate) fn simulated(self) -> crate::simulation::Descriptor {
+        match self {
+            Self::Simulated(descriptor) => descriptor,
+            Self::System(_) => unreachable!("only simulated engines are asked for it"),
+        }
+    }
+}
+
+impl Registry {
+    /// Has this poller become ready when the other one does.
+    pub(crate) fn nest(&self, inner: Inner, token: Token) -> io::Result<()> {
+        match (self, inner) {
+            (Self::System(registry), Inner::System(descriptor)) => {
+                registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+            }
+            #[cfg(feature = "simulation")]
+            (Self::Simulated(registry), Inner::Simulated(descriptor)) => {
+                registry.register(descriptor, token, Interest::READABLE);
+                Ok(())
+            }
+            #[cfg(feature = "simulation")]
+            _ => Err(simulated::two_worlds()),
+        }
+    }
+
+    /// Forgets the other poller.
+    pub(crate) fn take_out(&self, inner: Inner) -> io::Result<()> {
+        match (self, inner) {
+            (Self::System(registry), Inner::System(descriptor)) => {
+                registry.deregister(&mut SourceFd(&descriptor))
+            }
+            #[cfg(feature = "simulation")]
+            (Self::Simulated(registry), Inner::Simulated(descriptor)) => {
+                registry.deregister(descriptor);
+                Ok(())
+            }
+            #[cfg(feature = "simulation")]
+            _ => Err(simulated::two_worlds()),
+        }
+    }
+}
+
+impl Waker {
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match self {
+            Self::System(waker) => waker.wake(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(waker) => {
+                waker.wake();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Events {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            system: mio::Events::with_capacity(capacity),
+            #[cfg(feature = "simulation")]
+            simulated: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        if !self.simulated.is_empty() {
+            return false;
+        }
+        self.system.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.system.clear();
+        #[cfg(feature = "simulation")]
+        self.simulated.clear();
+    }
+
+    /// What is ready, by the tokens under which it was registered.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, Ready)> {
+        let all = self
+            .system
+            .iter()
+            .map(|event| (event.token(), event.into()));
+        #[cfg(feature = "simulation")]
+        let all = all.chain(self.simulated.iter().copied());
+        all
+    }
+}
+
+impl From<&Event> for Ready {
+    #[inline]
+    fn from(event: &Event) -> Self {
+        Self {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            ends: event.is_read_closed() || event.is_error(),
+        }
+    }
+}
