@@ -37,6 +37,8 @@ const PATIENT: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     ends: BTreeMap<Name, End>,
+    /// Closed in the report of an engine, before an application came to hear of them.
+    unheard: BTreeMap<Name, Status>,
     /// By group.
     groups: Vec<Standing>,
     pub(crate) delivered: usize,
@@ -235,6 +237,7 @@ impl Ledger {
             })?;
         }
         let mut end = End::new(kind, group, message.id());
+        end.closed = self.unheard.remove(&name);
         if kind != Kind::Server {
             let bytes = message.frame_len();
             end.posted.push(Posted {

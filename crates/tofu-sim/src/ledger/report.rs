@@ -56,6 +56,9 @@ impl Ledger {
         for (channel, reason) in &report.closed {
             let name = (host, *channel);
             let Some(end) = self.ends.get(&name) else {
+                if of_engine {
+                    self.unheard.insert(name, reason.status());
+                }
                 continue;
             };
             check(end.closed.is_none(), Promise::Closing, || {
