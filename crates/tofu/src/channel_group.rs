@@ -231,7 +231,9 @@ impl ChannelGroup {
         }
         // Not as a caller who will be back soon: the keeper goes on driving.
         let group = &self.group;
-        let mut driver = group.seat.take();
+        let Some(mut driver) = group.take_seat() else {
+            return Poll::Ready(Err(RecvError));
+        };
         let turned = Reactor::turn(&mut driver, group, Some(Duration::ZERO), |_| true);
         let outcome = if turned.is_err() || group.is_retired() {
             Poll::Ready(Err(RecvError))
@@ -284,7 +286,9 @@ impl ChannelGroup {
         }
         self.keeper_drives = false;
         let group = &self.group;
-        let mut driver = group.sit_down();
+        let Some(mut driver) = group.sit_down() else {
+            return Err(RecvError);
+        };
         for message in messages_of(read) {
             driver.stock().reuse(message);
         }
@@ -328,11 +332,16 @@ impl ChannelGroup {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(mut self, timeout: Duration) -> CloseReport {
-        let until = self.group.engine.clock.now() + timeout;
-        self.group.retire(Mode::Leaving(until));
         let mut report = CloseReport::default();
         report.add(&mut self.fetched);
-        let mut driver = self.group.sit_down();
+        if self.group.engine.is_inherited() {
+            return report;
+        }
+        let until = self.group.engine.clock.now() + timeout;
+        self.group.retire(Mode::Leaving(until));
+        let Some(mut driver) = self.group.sit_down() else {
+            return report;
+        };
         let is_finished = |reactor: &Reactor| reactor.is_finished(&self.group);
         while !is_finished(&driver)
             && Reactor::turn(&mut driver, &self.group, None, is_finished).is_ok()
@@ -346,6 +355,9 @@ impl ChannelGroup {
 
     /// Closes at once and hard: what is queued is lost, and peers see a disconnect.
     pub fn abort(self) {
+        if self.group.engine.is_inherited() {
+            return;
+        }
         let now = self.group.engine.clock.now();
         self.group.retire(Mode::Draining(now));
     }
@@ -362,6 +374,10 @@ fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
 impl Drop for ChannelGroup {
     fn drop(&mut self) {
         let shared = &self.engine.shared;
+        // In a forked child all of this is the parent's, who goes on with it.
+        if shared.is_inherited() {
+            return;
+        }
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));
     }

@@ -212,10 +212,17 @@ impl Group {
         }
     }
 
-    /// A caller takes the seat.
-    pub(crate) fn sit_down(&self) -> Driver<'_, Reactor> {
+    /// A caller takes the seat. There is none to be had in a process that was forked while another
+    /// thread sat there: that one will never leave it.
+    pub(crate) fn sit_down(&self) -> Option<Driver<'_, Reactor>> {
         self.caller_turns.fetch_add(1, Ordering::Relaxed);
-        self.seat.take()
+        self.take_seat()
+    }
+
+    /// The same, for one who does not count as a caller.
+    pub(crate) fn take_seat(&self) -> Option<Driver<'_, Reactor>> {
+        let empty = self.seat.try_take();
+        empty.or_else(|| (!self.engine.is_inherited()).then(|| self.seat.take()))
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the

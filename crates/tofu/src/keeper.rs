@@ -235,7 +235,7 @@ impl Ward {
         };
         let is_busy = if caller_was_here && !called {
             // It will be back for the rest.
-            Reactor::look_around(&mut driver, &group);
+            Reactor::look_around(&mut driver, &group, group.engine.clock.now());
             driver.is_busy(&group)
         } else {
             // A poller that fails leaves nothing to be done but what its timers say.
