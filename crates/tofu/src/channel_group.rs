@@ -273,7 +273,9 @@ impl ChannelGroup {
         }
         // Not as a caller who will be back soon: the keeper goes on driving.
         let group = &self.group;
-        let mut driver = group.seat.take();
+        let Some(mut driver) = group.take_seat() else {
+            return Poll::Ready(Err(RecvError));
+        };
         let turned = Reactor::turn(&mut driver, group, Some(Duration::ZERO), |_| true);
         let outcome = if turned.is_err() || group.is_retired() {
             Poll::Ready(Err(RecvError))
@@ -326,7 +328,9 @@ impl ChannelGroup {
         }
         self.keeper_drives = false;
         let group = &self.group;
-        let mut driver = group.sit_down();
+        let Some(mut driver) = group.sit_down() else {
+            return Err(RecvError);
+        };
         for message in messages_of(read) {
             driver.stock().reuse(message);
         }
@@ -376,8 +380,10 @@ impl ChannelGroup {
     }
 
     pub(crate) fn start_to_close(mut self, timeout: Duration) -> Closing {
-        let until = self.group.engine.clock.now() + timeout;
-        self.group.retire(Mode::Leaving(until));
+        if !self.group.engine.is_inherited() {
+            let until = self.group.engine.clock.now() + timeout;
+            self.group.retire(Mode::Leaving(until));
+        }
         let mut report = CloseReport::default();
         report.add(&mut self.fetched);
         Closing {
@@ -388,6 +394,9 @@ impl ChannelGroup {
 
     /// Closes at once and hard: what is queued is lost, and peers see a disconnect.
     pub fn abort(self) {
+        if self.group.engine.is_inherited() {
+            return;
+        }
         let now = self.group.engine.clock.now();
         self.group.retire(Mode::Draining(now));
     }
@@ -404,7 +413,12 @@ impl Closing {
     /// Drives, until it is over (or, with `patience`, for one turn). `true` says that there is more to do.
     pub(crate) fn turn(&mut self, patience: Option<Duration>) -> bool {
         let group = &self.channels.group;
-        let mut driver = group.sit_down();
+        if group.engine.is_inherited() {
+            return false;
+        }
+        let Some(mut driver) = group.sit_down() else {
+            return false;
+        };
         let is_finished = |reactor: &Reactor| reactor.is_finished(group);
         let mut goes_on = !is_finished(&driver);
         while goes_on {
@@ -440,6 +454,10 @@ impl Drop for ChannelGroup {
             return;
         }
         let shared = &self.engine.shared;
+        // In a forked child all of this is the parent's, who goes on with it.
+        if shared.is_inherited() {
+            return;
+        }
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));
     }

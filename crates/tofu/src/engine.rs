@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    fmt, io,
+    fmt, io, mem, process,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -35,6 +35,13 @@ const GRACE: Duration = Duration::from_secs(1);
 /// lives as long as any handle or group of it does; the last one to be dropped waits until what the
 /// dropped groups had queued has left (at most [`Options::drain_timeout`]) and ends the engine's one
 /// thread.
+///
+/// It belongs to the process that started it. A child that this process forks (and that does not run
+/// another program, which inherits nothing) has a copy of it without its thread, and with sockets that are
+/// the parent's: there, receiving fails with [`RecvError`](crate::RecvError) and no group can be made;
+/// closing and dropping do nothing, and so leave the parent's connections and socket files alone.
+/// Posting is not checked, for the sake of its cost, and must not be done. Start a new engine in the
+/// child.
 ///
 /// ```
 /// use tofu::{Engine, Options};
@@ -79,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     groups: Mutex<Groups>,
     group_finished: Condvar,
+    /// The process in which the keeper runs.
+    process: u32,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +132,8 @@ impl Engine {
     /// Makes a group, which sends and receives over channels of its own.
     ///
     /// # Errors
-    /// The engine is shutting down, or the system gives no descriptor.
+    /// The engine is shutting down, or is another process's (see [`Engine`]), or the system gives no
+    /// descriptor.
     pub fn group(&self) -> Result<ChannelGroup, StartError> {
         let group = self.handle.shared.add_group()?;
         Ok(ChannelGroup::new(group, Arc::clone(&self.handle)))
@@ -159,6 +169,9 @@ impl Engine {
     ///
     /// The report says what could not be delivered and what nobody has read.
     pub fn shutdown(&self, timeout: Duration) -> CloseReport {
+        if self.handle.shared.is_inherited() {
+            return CloseReport::default();
+        }
         let groups = self.start_to_shut_down(timeout);
         let shared = &self.handle.shared;
         shared.wait_until_finished(timeout.saturating_add(GRACE));
@@ -222,6 +235,7 @@ impl Shared {
             keeper,
             groups: Mutex::default(),
             group_finished: Condvar::new(),
+            process: process::id(),
             options,
         });
         Ok((shared, poller))
@@ -231,7 +245,16 @@ impl Shared {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this process is a child of the engine's, forked from it: nobody keeps the engine here. Asks
+    /// the system.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != process::id()
+    }
+
     fn add_group(self: &Arc<Self>) -> Result<Arc<Group>, StartError> {
+        if self.is_inherited() {
+            return Err(StartError(Problem::Inherited(self.process)));
+        }
         let mut groups = self.groups();
         if groups.shutting_down {
             return Err(StartError(Problem::ShuttingDown));
@@ -291,6 +314,13 @@ pub(crate) fn next_message_id() -> MessageId {
 /// All groups are dropped by now, and drain.
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.shared.is_inherited() {
+            // There is no such thread here, whatever the handle says.
+            if let Some(keeper) = self.keeper.take() {
+                forget(keeper);
+            }
+            return;
+        }
         if self.keeper.is_some() {
             let drain = self.shared.options.drain_timeout;
             self.shared.wait_until_finished(drain.saturating_add(GRACE));
@@ -301,6 +331,14 @@ impl Drop for Handle {
             let _ = keeper.join();
         }
     }
+}
+
+#[expect(
+    clippy::mem_forget,
+    reason = "the system must not be asked to let go of a thread that it does not know"
+)]
+fn forget(keeper: JoinHandle<()>) {
+    mem::forget(keeper);
 }
 
 /// The engine's time, which its connections count from its start.
@@ -352,6 +390,8 @@ enum Problem {
     Option(OptionError),
     System(io::Error),
     ShuttingDown,
+    /// The engine of this process, which forked this one.
+    Inherited(u32),
 }
 
 impl StartError {
@@ -359,7 +399,7 @@ impl StartError {
     pub fn option(&self) -> Option<&OptionError> {
         match &self.0 {
             Problem::Option(error) => Some(error),
-            Problem::System(_) | Problem::ShuttingDown => None,
+            Problem::System(_) | Problem::ShuttingDown | Problem::Inherited(_) => None,
         }
     }
 }
@@ -384,6 +424,10 @@ impl fmt::Display for StartError {
                 write!(f, "the system refuses a descriptor or thread: {error}")
             }
             Problem::ShuttingDown => f.write_str("the engine is shutting down"),
+            Problem::Inherited(process) => write!(
+                f,
+                "the engine is that of process {process}, which forked this one: start another here"
+            ),
         }
     }
 }
@@ -393,7 +437,7 @@ impl std::error::Error for StartError {
         match &self.0 {
             Problem::Option(error) => Some(error),
             Problem::System(error) => Some(error),
-            Problem::ShuttingDown => None,
+            Problem::ShuttingDown | Problem::Inherited(_) => None,
         }
     }
 }

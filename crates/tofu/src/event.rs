@@ -192,13 +192,16 @@ impl fmt::Debug for Reason {
 
 impl std::error::Error for Reason {}
 
-/// Receiving is over: the engine, or this group, is shutting down.
+/// Receiving is over: the engine, or this group, is shutting down, or it is that of the process which
+/// forked this one (see [`Engine`](crate::Engine)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvError;
 
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nothing more is received: the engine is shutting down")
+        f.write_str(
+            "nothing more is received: the engine is shutting down, or is another process's",
+        )
     }
 }
 

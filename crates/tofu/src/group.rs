@@ -190,10 +190,17 @@ impl Group {
         }
     }
 
-    /// A caller takes the seat.
-    pub(crate) fn sit_down(&self) -> Driver<'_, Reactor> {
+    /// A caller takes the seat. There is none to be had in a process that was forked while another
+    /// thread sat there: that one will never leave it.
+    pub(crate) fn sit_down(&self) -> Option<Driver<'_, Reactor>> {
         self.rest.note_caller();
-        self.seat.take()
+        self.take_seat()
+    }
+
+    /// The same, for one who does not count as a caller.
+    pub(crate) fn take_seat(&self) -> Option<Driver<'_, Reactor>> {
+        let empty = self.seat.try_take();
+        empty.or_else(|| (!self.engine.is_inherited()).then(|| self.seat.take()))
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
@@ -238,7 +245,7 @@ impl Cared for Group {
         caller_is_back_soon: bool,
     ) -> Driven {
         let is_busy = if caller_is_back_soon {
-            Reactor::look_around(driver, self);
+            Reactor::look_around(driver, self, self.engine.clock.now());
             driver.is_busy(self)
         } else {
             // A poller that fails leaves nothing to be done but what its timers say.

@@ -57,6 +57,8 @@ const EVENTS_MAX: usize = 256;
 const KEEPER_TURNS_MAX: usize = 8;
 /// The poller waits no longer than this, for systems count its time in few bits.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// No process forks in less time than this, so within it nobody has to ask whether this is a child.
+const FORK_MIN: Duration = Duration::from_micros(20);
 /// The scratch buffer: bytes read at once.
 const SCRATCH_LEN: usize = 64 * 1024;
 
@@ -141,7 +143,11 @@ impl Reactor {
         patience: Option<Duration>,
         is_over: impl FnOnce(&Self) -> bool,
     ) -> io::Result<()> {
-        Self::look_around(driver, group);
+        let now = group.engine.clock.now();
+        if now.since(driver.now) > FORK_MIN && group.engine.is_inherited() {
+            return Err(io::Error::other("these sockets are the parent process's"));
+        }
+        Self::look_around(driver, group, now);
         let patience = if is_over(driver) {
             Some(Duration::ZERO)
         } else {
@@ -161,7 +167,7 @@ impl Reactor {
         }
         driver.dispatch(group);
         if driver.is_nudged() {
-            Self::look_around(driver, group);
+            Self::look_around(driver, group, group.engine.clock.now());
         }
         Ok(())
     }
@@ -214,7 +220,7 @@ impl Reactor {
         // The application was not back in time: what it posts need not wait for that any more.
         group.set_has_unread(false);
         for _ in 0..KEEPER_TURNS_MAX {
-            Self::look_around(driver, group);
+            Self::look_around(driver, group, group.engine.clock.now());
             driver.wait(Some(Duration::ZERO))?;
             let was_quiet = driver.events.is_empty();
             driver.dispatch(group);
@@ -267,13 +273,13 @@ impl Reactor {
     }
 
     /// All that can be done without asking the poller.
-    pub(crate) fn look_around(driver: &mut Driver<'_, Self>, group: &Arc<Group>) {
+    pub(crate) fn look_around(driver: &mut Driver<'_, Self>, group: &Arc<Group>, now: Instant) {
         driver.look();
+        driver.now = now;
         driver.see_to_what_was_left(group);
     }
 
     fn see_to_what_was_left(&mut self, group: &Arc<Group>) {
-        self.now = group.engine.clock.now();
         self.received = 0;
         for attention in group.take_attention() {
             self.attend(group, attention);

@@ -113,6 +113,11 @@ impl Reactor {
             Socket::Open(open) if matches!(open.writing, Writing::Broken(_)) => {
                 self.read(group, token, peer, true)
             }
+            // This driver may be late, and what is waited for may be here (the process was stopped, or
+            // there is much to do): that is no fault of the peer's.
+            Socket::Open(_) if peer.connection.handle_timeout(self.now).is_some() => {
+                self.read(group, token, peer, true)
+            }
             Socket::Resolving | Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
             Socket::Closed => Err(Status::CHANNEL_CLOSED.into()),
         }

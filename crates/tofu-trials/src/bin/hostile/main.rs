@@ -1,0 +1,188 @@
+//! Thousands of hostile peers beside ten honest ones: what the honest ones feel, and what the server holds.
+//!
+//! ```text
+//! cargo run --release -p tofu-trials --bin hostile -- [--peers 20000] [--seconds 6] [KIND...]
+//! ```
+//!
+//! Each kind is measured alone, with its share of the peers, and then all of them at once. A server, the
+//! honest clients and two processes of hostile peers run on this machine; the hostile ones run when
+//! nobody else wants a processor, for elsewhere they would have their own.
+
+#![forbid(unsafe_code)]
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "figures to look at, far below where it begins"
+)]
+
+mod enemy;
+mod honest;
+mod kind;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tofu_trials::{
+    Fallible,
+    child::Companion,
+    procfs::{Usage, usage},
+    today,
+};
+
+use self::{honest::Latencies, kind::Kind};
+
+/// Processes of hostile peers: each may have so many descriptors only.
+const ENEMIES: usize = 2;
+/// How many times its p99 in peace an honest client may see.
+const FACTOR_MAX: f64 = 3.0;
+/// Memory of the server that no option bounds: the program, stacks, scratch buffers, the allocator's slack.
+const OVERHEAD_KIB: u64 = 64 * 1024;
+
+/// Sets hostile peers on a server.
+#[derive(Debug, Parser)]
+#[command(name = "hostile")]
+struct Arguments {
+    /// Hostile peers, all kinds together.
+    #[arg(long, default_value_t = 20_000)]
+    peers: usize,
+    /// How long each is measured.
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    /// Which kinds; none means each, and then all at once.
+    kinds: Vec<Kind>,
+    /// This process is part of it, and these are its orders.
+    #[arg(long, num_args = 1.., hide = true)]
+    part: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.part.as_slice() {
+        [] => measure(&arguments),
+        [role, rest @ ..] => part(role, rest).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hostile: {}: {error}", arguments.part.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn part(role: &str, rest: &[String]) -> Fallible {
+    // As many descriptors as there may be.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    match (role, rest) {
+        ("server", []) => server::run(),
+        ("honest", [address]) => honest::run(address),
+        ("enemy", [address, nth, kinds @ ..]) => enemy::run(address, nth.parse()?, kinds),
+        _ => Err("no such part".into()),
+    }
+}
+
+fn measure(arguments: &Arguments) -> Fallible<bool> {
+    println!(
+        "| hostile peers | date | connected | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let kinds = if arguments.kinds.is_empty() {
+        Kind::ALL.to_vec()
+    } else {
+        arguments.kinds.clone()
+    };
+    let mut holds = true;
+    let armies = kinds.iter().map(|kind| vec![*kind]);
+    let together = (arguments.kinds.is_empty()).then(|| Kind::ALL.to_vec());
+    for army in armies.chain(together) {
+        holds &= battle(&army, arguments)?;
+    }
+    Ok(holds)
+}
+
+/// Measures in peace, then beside this army, and prints the row.
+fn battle(army: &[Kind], arguments: &Arguments) -> Fallible<bool> {
+    let none: &[&str] = &[];
+    let mut server = Companion::start(none, &["--part", "server"])?;
+    let address = server.hear_word("listening")?;
+    let mut honest = Companion::start(none, &["--part", "honest", &address])?;
+    honest.hear_word("ready")?;
+    let mut latencies = |seconds: u64| -> Fallible<Latencies> {
+        honest.tell(&seconds.to_string())?;
+        Latencies::parse(&honest.hear()?)
+    };
+    // Once to warm up.
+    latencies(1)?;
+    let alone = latencies(arguments.seconds)?;
+
+    let orders: Vec<String> = army
+        .iter()
+        .map(|kind| {
+            let peers = kind.share(arguments.peers / ENEMIES);
+            format!("{kind}={peers}")
+        })
+        .collect();
+    let mut enemies = Vec::new();
+    for nth in 0..ENEMIES {
+        let nth = nth.to_string();
+        let mut args = vec!["--part", "enemy", &address, &nth];
+        args.extend(orders.iter().map(String::as_str));
+        enemies.push(Companion::start(&["chrt", "--idle", "0"], &args)?);
+    }
+    for enemy in &enemies {
+        enemy.hear_word("ready")?;
+    }
+    let mut peak = usage(server.id())?;
+    let mut beside = Vec::new();
+    for _ in 0..arguments.seconds.div_ceil(2) {
+        beside.push(latencies(2)?);
+        let now = usage(server.id())?;
+        if now.rss_kib > peak.rss_kib {
+            peak = now;
+        }
+    }
+    let beside = Latencies::together(&beside);
+    let mut connected = 0;
+    for enemy in &mut enemies {
+        enemy.tell("how many?")?;
+        connected += enemy.hear()?.parse::<usize>()?;
+    }
+    server.tell("what?")?;
+    let counted = server.hear()?;
+    Ok(row(army, connected, &alone, &beside, peak, &counted))
+}
+
+fn row(
+    army: &[Kind],
+    connected: usize,
+    alone: &Latencies,
+    beside: &Latencies,
+    peak: Usage,
+    counted: &str,
+) -> bool {
+    let factor = beside.p99_us / alone.p99_us;
+    // Every connection may hold some of what it has sent, for a frame that is not whole.
+    let partial_kib = u64::try_from(connected).unwrap_or(u64::MAX) * 2;
+    let bound_kib = server::BOUND_KIB + partial_kib + OVERHEAD_KIB;
+    let holds = factor <= FACTOR_MAX && peak.rss_kib <= bound_kib && beside.lost == 0;
+    let name = match army {
+        [kind] => format!("{kind}: {}", kind.about()),
+        _ => "all of them at once".to_owned(),
+    };
+    println!(
+        "| {name} | {} | {connected} | {:.0}, {:.0} | {:.0}, {:.0} | {factor:.1} | {}, {} | {counted} | {} |",
+        today(),
+        alone.p50_us,
+        alone.p99_us,
+        beside.p50_us,
+        beside.p99_us,
+        peak.rss_kib / 1024,
+        bound_kib / 1024,
+        if holds { "holds" } else { "**fails**" }
+    );
+    holds
+}

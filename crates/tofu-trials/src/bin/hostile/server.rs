@@ -1,0 +1,112 @@
+//! The server under attack: it answers requests, looks at their text headers, and counts signals.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use tofu::{Address, Engine, Event, Message, OpCode, Options};
+use tofu_trials::{
+    Fallible,
+    app::{has_room, listen, tell},
+};
+
+const POOL_MESSAGES: usize = 512;
+const CHANNEL_QUEUE_BYTES: usize = 160 * 1024;
+const ENGINE_QUEUE_BYTES: usize = 256 * 1024 * 1024;
+const LARGEST_FRAME_KIB: u64 = 128;
+
+/// What the options allow the engine to hold: its pool, and what waits to be sent.
+pub(crate) const BOUND_KIB: u64 =
+    POOL_MESSAGES as u64 * LARGEST_FRAME_KIB + ENGINE_QUEUE_BYTES as u64 / 1024;
+
+/// Who asks for this gets a large answer.
+pub(crate) const LARGE: &str = "large";
+const LARGE_LEN: usize = 60_000;
+
+pub(crate) fn run() -> Fallible {
+    let options = Options::default()
+        .pool_messages(64, POOL_MESSAGES)
+        .queue_bytes(CHANNEL_QUEUE_BYTES, ENGINE_QUEUE_BYTES)
+        .channels_max(19_000)
+        .half_open_max(4_096);
+    let engine = Engine::new(options)?;
+    let mut group = engine.group()?;
+    let address = listen(&mut group, &Address::tcp("127.0.0.1", 0)?)?;
+    tell(format_args!("listening {address}"))?;
+    let counting = engine.clone();
+    let heard = Arc::new(AtomicU64::new(0));
+    let messages = Arc::clone(&heard);
+    thread::spawn(move || {
+        for _ in std::io::stdin().lines() {
+            let messages = messages.load(Ordering::Relaxed);
+            if tell(counted(&counting, messages)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut events = Vec::new();
+    loop {
+        group.recv_many(&mut events, 64)?;
+        for event in events.drain(..) {
+            let Event::Message(message) = event else {
+                continue;
+            };
+            heard.fetch_add(1, Ordering::Relaxed);
+            if let Some(answer) = answer(&message) {
+                // What a peer does not take is its loss; it may also be gone.
+                let _ = has_room(group.post(answer));
+            }
+        }
+    }
+}
+
+fn answer(message: &Message) -> Option<Message> {
+    if message.op_code() == OpCode::Signal {
+        return None;
+    }
+    // An application that looks for a header that is not there reads them all.
+    let is_large = message.header(LARGE).is_some();
+    if is_large {
+        return Some(message.reply().ok()?.with_body(vec![b'x'; LARGE_LEN]));
+    }
+    let body = message.body().to_vec();
+    Some(message.reply().ok()?.with_body(body))
+}
+
+/// What is not 0.
+fn counted(engine: &Engine, messages: u64) -> String {
+    let m = engine.metrics();
+    let all = [
+        ("messages heard", messages),
+        ("open", m.channels_open as u64),
+        ("half-open", m.half_open as u64),
+        ("queued KiB", m.queued_bytes as u64 / 1024),
+        ("pool out", m.pool_messages_out as u64),
+        ("accepted", m.accepted),
+        ("refused: half-open", m.refused_half_open),
+        ("refused: channels", m.refused_channels),
+        ("out of descriptors", m.out_of_descriptors),
+        ("hello timeouts", m.hello_timeouts),
+        ("frame timeouts", m.frame_timeouts),
+        (
+            "violations",
+            m.unassigned_op_codes
+                + m.local_op_codes
+                + m.engine_origins
+                + m.misplaced_hellos
+                + m.responses_without_id
+                + m.misplaced_more
+                + m.misplaced_byes,
+        ),
+        ("queue full", m.queue_full),
+        ("pool empty", m.pool_empty),
+    ];
+    let told = all.iter().filter(|(_, count)| *count > 0);
+    told.map(|(name, count)| format!("{name} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
