@@ -17,7 +17,7 @@ use crate::{
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper::{
-        rest::{Gathered, Rest},
+        rest::{Gathered, NEVER, Rest},
         ward::{BACK_MAX, Cared, Driven},
     },
     members::Members,
@@ -209,13 +209,10 @@ impl Group {
     /// only sees that a caller was here. If it came sooner, it would read on for an application that takes
     /// a few milliseconds for what it has, until the pool is empty.
     pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
-        let timer = driver.next_deadline();
+        let timer = driver.next_deadline().unwrap_or(NEVER);
         let due = match driver.is_busy(self) {
-            true if events > 1 => {
-                let back = driver.time() + BACK_MAX;
-                Some(timer.map_or(back, |timer| timer.min(back)))
-            }
-            true => Some(Instant::ORIGIN),
+            true if events > 1 => timer.min(driver.time() + BACK_MAX),
+            true => Instant::ORIGIN,
             false => timer,
         };
         if self.rest.leave(driver, due) {

@@ -29,6 +29,8 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering, fence, lock},
 };
 
+/// When what has no time is due.
+pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// How long gathered frames wait for a driver at most.
 pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
 
@@ -57,7 +59,7 @@ pub(crate) enum Gathered {
 impl Rest {
     pub(crate) fn new() -> Self {
         Self {
-            looks_at: AtomicU64::new(NEVER),
+            looks_at: AtomicU64::new(NEVER.as_nanos()),
             gathered: Mutex::default(),
             gatherings: AtomicU64::new(0),
             caller_turns: AtomicU64::new(0),
@@ -70,7 +72,7 @@ impl Rest {
         self.gatherings.fetch_add(1, Ordering::Relaxed);
         if !seat.is_empty() {
             Gathered::NudgeSeat
-        } else if self.is_too_long_for(Some(now + GATHERED_WAIT_MAX)) {
+        } else if self.is_too_long_for(now + GATHERED_WAIT_MAX) {
             Gathered::CallKeeper
         } else {
             Gathered::Awaited
@@ -104,7 +106,7 @@ impl Rest {
     /// Leaves the seat. `true` says that the keeper is to be called: it would look too late for what is
     /// `due`, or something was left that this driver has not looked at.
     #[must_use]
-    pub(crate) fn leave<R>(&self, driver: Driver<'_, R>, due: Option<Instant>) -> bool {
+    pub(crate) fn leave<R>(&self, driver: Driver<'_, R>, due: Instant) -> bool {
         let nudged = driver.leave();
         fence(Ordering::SeqCst);
         nudged || self.is_too_long_for(due)
@@ -113,17 +115,12 @@ impl Rest {
     /// The keeper will look at this time, and not before unless it is called. It has yet to look at what
     /// was left by those who counted on an earlier time.
     pub(super) fn until(&self, time: Option<Instant>) {
-        self.looks_at.store(nanos(time), Ordering::Relaxed);
+        let time = time.unwrap_or(NEVER);
+        self.looks_at.store(time.as_nanos(), Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    pub(super) fn is_too_long_for(&self, due: Option<Instant>) -> bool {
-        nanos(due) < self.looks_at.load(Ordering::Relaxed)
+    pub(super) fn is_too_long_for(&self, due: Instant) -> bool {
+        due.as_nanos() < self.looks_at.load(Ordering::Relaxed)
     }
-}
-
-const NEVER: u64 = u64::MAX;
-
-fn nanos(time: Option<Instant>) -> u64 {
-    time.map_or(NEVER, Instant::as_nanos)
 }

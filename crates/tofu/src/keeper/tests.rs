@@ -11,7 +11,7 @@ use mio::Token;
 use tofu_proto::Instant;
 
 use super::{
-    rest::{GATHERED_WAIT_MAX, Gathered, Rest},
+    rest::{GATHERED_WAIT_MAX, Gathered, NEVER, Rest},
     ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, Ward},
 };
 #[cfg(loom)]
@@ -141,11 +141,11 @@ impl Group {
         self.come_and_go_by(|driver, due| self.rest.leave(driver, due));
     }
 
-    fn come_and_go_by(&self, leave: impl FnOnce(Driver<'_, Reactor>, Option<Instant>) -> bool) {
+    fn come_and_go_by(&self, leave: impl FnOnce(Driver<'_, Reactor>, Instant) -> bool) {
         self.rest.note_caller();
         let mut driver = self.seat.take();
         self.look(&mut driver);
-        let due = driver.timer;
+        let due = driver.timer.unwrap_or(NEVER);
         if leave(driver, due) {
             self.call(Call::Look);
         }
