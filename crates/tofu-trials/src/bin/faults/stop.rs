@@ -42,10 +42,11 @@ pub(crate) fn greets(orders: &str) -> Fallible {
     tell("ready")?;
     loop {
         match next(&mut group)? {
-            // The answer comes too late.
+            // The answer comes too late, and may come back.
             Event::Message(message) if message.op_code() == OpCode::ByeRequest => {
                 let _ = group.post(message.into_reply()?);
             }
+            Event::Returned { .. } => {}
             Event::Closed { reason, .. } => return tell(reason.status()),
             other => return Err(format!("not due: {other:?}").into()),
         }

@@ -24,7 +24,8 @@ pub(crate) const ABORT: &str = "abort";
 pub(crate) const BYE: &str = "bye";
 
 pub(crate) fn run(dir: &str) -> Fallible {
-    let engine = Engine::new(Options::default().pool_messages(64, 256))?;
+    // Its messages keep the memory of the largest they ever were: a small pool soon has all that it will have.
+    let engine = Engine::new(Options::default().pool_messages(64, 64))?;
     let messages = Arc::new(AtomicU64::new(0));
     for nth in 0..GROUPS {
         let mut group = engine.group()?;
