@@ -6,7 +6,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tofu::{Address, AddressError, ChannelNumber, HeaderError, Message};
 
-use crate::bench::plan::{Transport, Workload};
+use crate::{
+    allow::AllowArguments,
+    bench::plan::{Transport, Workload},
+};
 
 /// Bytes that the body of one message can have.
 pub(crate) const BODY_MAX: usize = u16::MAX as usize;
@@ -43,6 +46,7 @@ pub(crate) enum Command {
     Sink(SinkArguments),
     /// Listen, and print what arrives, one line for each event
     ///
+    /// A HelloRequest is printed with its peer: the address over tcp, uid, gid and pid over uds.
     /// HelloRequest and ByeRequest are answered, so that peers get through. Requests are printed but
     /// never answered: who waits for the answer waits in vain. Ends with Ctrl-C.
     #[command(after_help = ADDRESS_HELP)]
@@ -81,6 +85,8 @@ pub(crate) struct EchoArguments {
     /// Where to listen
     #[arg(value_name = "ADDR", required = true, value_parser = listen_address)]
     pub(crate) addresses: Vec<Address>,
+    #[command(flatten)]
+    pub(crate) allow: AllowArguments,
     /// End after this many seconds, saying bye
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) max_time: Option<Duration>,
@@ -94,6 +100,8 @@ pub(crate) struct SinkArguments {
     /// Where to listen
     #[arg(value_name = "ADDR", required = true, value_parser = listen_address)]
     pub(crate) addresses: Vec<Address>,
+    #[command(flatten)]
+    pub(crate) allow: AllowArguments,
     /// End after this many byes were answered and their channels closed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_byes: Option<u64>,
@@ -104,6 +112,8 @@ pub(crate) struct ListenArguments {
     /// Where to listen
     #[arg(value_name = "ADDR", value_parser = listen_address)]
     pub(crate) address: Address,
+    #[command(flatten)]
+    pub(crate) allow: AllowArguments,
 }
 
 #[derive(Args, Debug)]

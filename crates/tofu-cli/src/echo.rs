@@ -19,8 +19,10 @@ pub(crate) fn run(
         time: arguments.max_time,
         byes: arguments.max_byes,
     };
+    let options = arguments.allow.options("echo", &arguments.addresses)?;
     serve(
         "echo",
+        options,
         &arguments.addresses,
         limits,
         &mut Echo,

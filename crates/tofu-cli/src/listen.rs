@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use tofu::{Event, Message, OpType};
+use tofu::{Event, Message, OpType, Peer};
 
 use crate::{
     args::ListenArguments,
@@ -18,8 +18,10 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let addresses = slice::from_ref(&arguments.address);
+    let options = arguments.allow.options("listen", addresses)?;
     serve(
         "listen",
+        options,
         addresses,
         Limits::default(),
         &mut Listen,
@@ -31,8 +33,13 @@ pub(crate) fn run(
 struct Listen;
 
 impl Service for Listen {
-    fn observe(&mut self, event: &Event, output: &mut Output) -> Result<(), Failure> {
-        output.event(event)
+    fn observe(
+        &mut self,
+        event: &Event,
+        peer: Option<Peer>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        output.event_of(event, peer)
     }
 
     fn answer(&mut self, message: Message) -> Option<Message> {

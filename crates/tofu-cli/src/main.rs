@@ -3,6 +3,7 @@
 //! A run is: parse the arguments, do what the subcommand says, turn the result into an exit status.
 //! Each subcommand has a file; `output` is the only one that knows what is printed.
 
+mod allow;
 mod args;
 mod backlog;
 mod bench;

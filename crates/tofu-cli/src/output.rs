@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use tofu::{ChannelNumber, Event, Message, Reason, TextHeaders};
+use tofu::{ChannelNumber, Event, Message, Peer, Reason, TextHeaders};
 
 use crate::error::Failure;
 
@@ -52,10 +52,22 @@ impl Output {
 
     /// One event, one line.
     pub(crate) fn event(&mut self, event: &Event) -> Result<(), Failure> {
+        self.event_of(event, None)
+    }
+
+    /// One event, and the peer it is of, one line.
+    pub(crate) fn event_of(&mut self, event: &Event, peer: Option<Peer>) -> Result<(), Failure> {
         if self.json {
-            return self.object(Object::of(event));
+            let object = Object::of(event);
+            return self.object(match peer {
+                Some(peer) => object.with_peer(peer),
+                None => object,
+            });
         }
-        self.line(EventLine(event))
+        match peer {
+            Some(peer) => self.line(format_args!("{} peer=\"{peer}\"", EventLine(event))),
+            None => self.line(EventLine(event)),
+        }
     }
 
     /// A line of text.
@@ -164,6 +176,22 @@ impl Object {
             Ok(text) => object.with("body", text),
             Err(_) => object.with("body_base64", base64(body)),
         }
+    }
+
+    /// With `peer`: its `address`, or its `uid`, `gid` and `pid`; what is not known is left out.
+    fn with_peer(self, peer: Peer) -> Self {
+        let mut known = serde_json::Map::new();
+        if let Some(address) = peer.address() {
+            known.insert("address".to_owned(), address.to_string().into());
+        }
+        if let Some(credentials) = peer.credentials() {
+            known.insert("uid".to_owned(), credentials.uid.into());
+            known.insert("gid".to_owned(), credentials.gid.into());
+            if let Some(pid) = credentials.pid {
+                known.insert("pid".to_owned(), pid.into());
+            }
+        }
+        self.with("peer", known)
     }
 
     fn with_reason(self, reason: Reason) -> Self {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Reason, Refusal,
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Peer, Reason,
+    Refusal,
 };
 
 use crate::{
@@ -22,8 +23,14 @@ use crate::{
 
 /// What a server does with what arrives.
 pub(crate) trait Service {
-    /// Sees every event before anything is done about it, and prints what it wants to.
-    fn observe(&mut self, event: &Event, output: &mut Output) -> Result<(), Failure> {
+    /// Sees every event before anything is done about it, and prints what it wants to. The peer is told
+    /// with its HelloRequest.
+    fn observe(
+        &mut self,
+        event: &Event,
+        _peer: Option<Peer>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         match event {
             Event::Listening { .. } => output.event(event),
             _ => Ok(()),
@@ -50,6 +57,7 @@ pub(crate) struct Limits {
 /// `command` names the subcommand in errors.
 pub(crate) fn serve(
     command: &'static str,
+    options: Options,
     addresses: &[Address],
     limits: Limits,
     service: &mut impl Service,
@@ -57,7 +65,7 @@ pub(crate) fn serve(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let failed = |error| Failure::new(command, error);
-    let engine = Engine::new(Options::default()).map_err(failed)?;
+    let engine = Engine::new(options).map_err(failed)?;
     let group = engine.group().map_err(failed)?;
     interrupt.wake(group.poster());
     let mut server = Server {
@@ -135,7 +143,13 @@ impl<S: Service> Server<'_, S> {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Failure> {
-        self.service.observe(&event, self.output)?;
+        let peer = match &event {
+            Event::Message(hello) if hello.op_code() == OpCode::HelloRequest => {
+                self.group.peer(hello.channel())
+            }
+            _ => None,
+        };
+        self.service.observe(&event, peer, self.output)?;
         match event {
             Event::Message(message) => match self.service.answer(message) {
                 Some(answer) => self.answer(answer),

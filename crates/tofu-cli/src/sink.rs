@@ -25,8 +25,10 @@ pub(crate) fn run(
         byes: arguments.max_byes,
     };
     let mut sink = Sink::default();
+    let options = arguments.allow.options("sink", &arguments.addresses)?;
     serve(
         "sink",
+        options,
         &arguments.addresses,
         limits,
         &mut sink,

@@ -818,4 +818,24 @@ mod tests {
             "{line}"
         );
     }
+
+    #[test]
+    fn a_message_that_is_filled_again_says_nothing_of_before() {
+        let mut message = Message::request(CHANNEL)
+            .with_more(true)
+            .with_header("a", "b\r\nc:d")
+            .with_body("before");
+        assert_eq!(refusal(&message).status(), Status::INVALID_MESSAGE);
+        let received = Message::signal(CHANNEL)
+            .with_id(7)
+            .with_header("k", "v")
+            .with_body("x");
+        let frame = Frame {
+            header: received.binary_header(),
+            payload: received.payload(),
+        };
+        message.fill(CHANNEL, &frame);
+        assert_eq!(message, received);
+        assert_eq!(message.check(), Ok(Order::Send));
+    }
 }

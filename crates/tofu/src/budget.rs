@@ -49,7 +49,7 @@ impl Budget {
         self.bytes_max.saturating_sub(self.used())
     }
 
-    /// Calls `group` to look at the channel once there is room for as many bytes as it was refused:
+    /// Calls `group` to look at the channel once there is room for as many bytes as were missing:
     /// not for more, or peers that never read would keep the others waiting.
     pub(crate) fn call_when_room(&self, group: &Arc<Group>, channel: Token, bytes: usize) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,11 +61,29 @@ impl Budget {
         self.someone_waits.store(true, Ordering::SeqCst);
         drop(refused);
         // The room may have come in the meantime.
-        self.call_refused();
+        if bytes <= self.room() {
+            self.call_refused();
+        }
+    }
+
+    /// Calls nobody to this channel any more: it is closed.
+    pub(crate) fn forget(&self, group: GroupId, channel: Token) {
+        if !self.is_awaited() {
+            return;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.remove(&(group, channel));
+        self.someone_waits
+            .store(!refused.is_empty(), Ordering::SeqCst);
+    }
+
+    /// Whether a channel waits for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.someone_waits.load(Ordering::SeqCst)
     }
 
     fn call_refused(&self) {
-        if !self.someone_waits.load(Ordering::SeqCst) {
+        if !self.is_awaited() {
             return;
         }
         let room = self.room();
@@ -107,6 +125,11 @@ impl Charge {
             return self.bytes;
         }
         self.bytes.saturating_add(self.budget.room())
+    }
+
+    /// How many bytes the budget must have for the channel's queue to hold `wanted`.
+    pub(crate) fn missing(&self, wanted: usize) -> usize {
+        wanted.saturating_sub(self.bytes)
     }
 
     /// The channel's queue now holds this many bytes.

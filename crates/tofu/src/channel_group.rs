@@ -12,7 +12,7 @@ use std::{
 use tofu_proto::{ChannelNumber, Header, Message, OpCode, PostError};
 
 use crate::{
-    Event, RecvError, blanks,
+    Event, Peer, RecvError, blanks,
     engine::Handle,
     event::{CloseReport, Inbox},
     group::Group,
@@ -70,6 +70,34 @@ impl ChannelGroup {
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
+    }
+
+    /// Who is at the other end of a channel: the address over TCP, the credentials over a Unix domain
+    /// socket. Both are as the system saw them when the two connected; asking costs no system call.
+    ///
+    /// It is known from a peer's HelloRequest on, or once your own has connected, and beyond the channel's
+    /// end: who has sent something and is gone when you come to read it is known as well, and so is the one
+    /// of whom [`Closed`](Event::Closed) tells, until the channel number is given out again (after 1,024
+    /// others were closed). `None` for listeners, channels of other groups, and those of which nobody has
+    /// heard.
+    ///
+    /// ```
+    /// use tofu::{Credentials, Engine, Event, Message, Options, testing::TemporaryUds};
+    ///
+    /// let dir = TemporaryUds::new()?;
+    /// let engine = Engine::new(Options::default())?;
+    /// let (mut server, client) = (engine.group()?, engine.group()?);
+    /// server.post(Message::welcome_request(&dir.address("a.sock")))?;
+    /// let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// client.post(Message::hello_request(&address))?;
+    ///
+    /// let Event::Message(hello) = server.recv()? else { panic!() };
+    /// let peer = server.peer(hello.channel()).expect("it has said hello");
+    /// assert_eq!(peer.credentials(), Credentials::own()); // this process, that is
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn peer(&self, channel: ChannelNumber) -> Option<Peer> {
+        self.group.peer(channel)
     }
 
     /// An empty message to post, made of the memory of one that this thread has posted, if it has some at
@@ -385,6 +413,11 @@ impl Poster {
         self.group.post(message)
     }
 
+    /// As [`ChannelGroup::peer`]. After the group is dropped it still tells what is known.
+    pub fn peer(&self, channel: ChannelNumber) -> Option<Peer> {
+        self.group.peer(channel)
+    }
+
     /// As [`ChannelGroup::message`].
     #[inline]
     pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
@@ -402,5 +435,91 @@ impl Poster {
     /// As [`ChannelGroup::notify`].
     pub fn notify(&self, message: Option<Message>) {
         self.group.notify(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        os::unix::net::{UnixListener, UnixStream},
+    };
+
+    use tempfile::TempDir;
+    use tofu_proto::Address;
+
+    use super::*;
+    use crate::{Engine, Options, reactor::channel::End};
+
+    /// A place where peers without a library are found, which read nothing but the hello.
+    struct Place {
+        listener: UnixListener,
+        address: Address,
+        _dir: TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("peer");
+            Self {
+                listener: UnixListener::bind(&path).expect("bound"),
+                address: Address::uds(path.to_string_lossy()).expect("a short path"),
+                _dir: dir,
+            }
+        }
+
+        fn connect(&self, group: &ChannelGroup) -> (ChannelNumber, UnixStream) {
+            let hello = group.post(Message::hello_request(&self.address));
+            let hello = hello.expect("taken");
+            let (mut peer, _) = self.listener.accept().expect("accepted");
+            let mut frame = vec![0; hello.frame_len()];
+            peer.read_exact(&mut frame).expect("the hello leaves");
+            (hello.channel, peer)
+        }
+    }
+
+    /// No driver looks at the channel any more.
+    #[test]
+    fn a_channel_that_has_nothing_left_to_send_keeps_no_memory() {
+        let place = Place::new();
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let group = engine.group().expect("a group");
+        let (number, _peer) = place.connect(&group);
+        let signals = (0..3).map(|_| group.message(OpCode::Signal, number));
+        let posted = group.post_many(&mut signals.collect());
+        posted.expect("the socket takes them");
+        let mut channel = group.group.channel(number).expect("open");
+        let End::Peer(peer) = &mut channel.end else {
+            panic!("not a listener");
+        };
+        assert!(peer.connection.queue().is_empty());
+        assert!(peer.connection.spare_memory().is_empty());
+    }
+
+    #[test]
+    fn a_channel_that_is_closed_waits_for_no_room() {
+        const BOUND: usize = 131_086;
+        let place = Place::new();
+        let options = Options::default()
+            .queue_bytes(BOUND, BOUND)
+            .drain_timeout(Duration::ZERO);
+        let engine = Engine::new(options).expect("an engine");
+        let mut group = engine.group().expect("a group");
+        let (full, _peer) = place.connect(&group);
+        let (refused, _other) = place.connect(&group);
+        let large = |channel| Message::signal(channel).with_body(vec![0; 60_000]);
+        while group.post(large(full)).is_ok() {}
+        let posted = group.post(large(refused));
+        posted.expect_err("the engine's bytes are used up");
+        assert!(matches!(group.try_recv(), Ok(None)), "a driver has looked");
+        let budget = Arc::clone(&group.group.engine.budget);
+        assert!(budget.is_awaited());
+        group.post(Message::bye_signal(refused)).expect("taken");
+        match group.recv() {
+            Ok(Event::Closed { channel, .. }) => assert_eq!(channel, refused),
+            other => panic!("the end was due, not {other:?}"),
+        }
+        assert!(!budget.is_awaited());
     }
 }

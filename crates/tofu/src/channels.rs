@@ -11,14 +11,18 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     ops::{Deref, DerefMut},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use tofu_proto::ChannelNumber;
 
-use crate::reactor::channel::Channel;
+use crate::{
+    Peer,
+    reactor::channel::Channel,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// Closings for which a number rests.
 const QUARANTINE: usize = 1024;
@@ -44,16 +48,26 @@ struct Book {
     resting: VecDeque<ChannelNumber>,
 }
 
-/// Where the channel with one number is, while it is open. Neighbours may be busy on other cores:
-/// each has a cache line to itself.
+/// Where the channel with one number is. Neighbours may be busy on other cores: each has a cache line to
+/// itself.
 #[derive(Default)]
 #[repr(align(64))]
-struct Place(Mutex<Option<Channel>>);
+struct Place(Mutex<Slot>);
+
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Open(Channel),
+    /// Its channel is closed, and this was the peer. Its group may have events of it to read still, and ask
+    /// whose they are: that is known until the number is given out again.
+    Left(GroupId, Peer),
+}
 
 /// An open channel, locked.
 #[derive(Debug)]
 pub(crate) struct ChannelGuard<'a> {
-    place: MutexGuard<'a, Option<Channel>>,
+    place: MutexGuard<'a, Slot>,
 }
 
 const OCCUPIED: &str = "a guard is made of a place that is occupied";
@@ -96,7 +110,7 @@ impl Channels {
         let (page, place) = position(number);
         let page =
             self.pages[page].get_or_init(|| (0..PAGE_LEN).map(|_| Place::default()).collect());
-        *page[place].lock() = Some(channel);
+        *page[place].lock() = Slot::Open(channel);
     }
 
     /// The channel with this number, if it is open.
@@ -104,7 +118,18 @@ impl Channels {
     pub(crate) fn lock(&self, number: ChannelNumber) -> Option<ChannelGuard<'_>> {
         let (page, place) = position(number);
         let place = self.pages[page].get()?[place].lock();
-        place.is_some().then_some(ChannelGuard { place })
+        matches!(*place, Slot::Open(_)).then_some(ChannelGuard { place })
+    }
+
+    /// Who is, or was, at the other end of a group's channel.
+    pub(crate) fn peer(&self, number: ChannelNumber, group: GroupId) -> Option<Peer> {
+        let (page, place) = position(number);
+        let place = self.pages[page].get()?[place].lock();
+        match &*place {
+            Slot::Open(channel) if channel.group == group => channel.known_identity(),
+            Slot::Left(of, peer) if *of == group => Some(*peer),
+            Slot::Empty | Slot::Open(_) | Slot::Left(..) => None,
+        }
     }
 
     /// Gives a number back, whose channel is closed (or was never opened): once for each time that it
@@ -121,7 +146,7 @@ impl Channels {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.book)
     }
 }
 
@@ -135,15 +160,21 @@ impl fmt::Debug for Channels {
 
 impl Place {
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Option<Channel>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        lock(&self.0)
     }
 }
 
 impl ChannelGuard<'_> {
     /// Takes the channel out of the registry: nobody finds it any more.
     pub(crate) fn close(mut self) -> Channel {
-        self.place.take().expect(OCCUPIED)
+        let Slot::Open(channel) = mem::take(&mut *self.place) else {
+            unreachable!("{OCCUPIED}");
+        };
+        if let Some(peer) = channel.known_identity() {
+            *self.place = Slot::Left(channel.group, peer);
+        }
+        channel
     }
 }
 
@@ -152,14 +183,20 @@ impl Deref for ChannelGuard<'_> {
 
     #[inline]
     fn deref(&self) -> &Channel {
-        self.place.as_ref().expect(OCCUPIED)
+        match &*self.place {
+            Slot::Open(channel) => channel,
+            Slot::Empty | Slot::Left(..) => unreachable!("{OCCUPIED}"),
+        }
     }
 }
 
 impl DerefMut for ChannelGuard<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Channel {
-        self.place.as_mut().expect(OCCUPIED)
+        match &mut *self.place {
+            Slot::Open(channel) => channel,
+            Slot::Empty | Slot::Left(..) => unreachable!("{OCCUPIED}"),
+        }
     }
 }
 
@@ -168,7 +205,7 @@ fn position(number: ChannelNumber) -> (usize, usize) {
     (number / PAGE_LEN, number % PAGE_LEN)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -198,6 +235,12 @@ mod tests {
         assert_eq!(channels.count(), 0);
         let again = std::iter::from_fn(|| channels.allocate()).count();
         assert_eq!(again, 65_534 - QUARANTINE, "the last ones closed rest");
+    }
+
+    /// Those who post to neighbours do not wait for each other.
+    #[test]
+    fn a_place_is_one_cache_line() {
+        assert_eq!(size_of::<Place>(), 64);
     }
 
     #[test]

@@ -5,31 +5,35 @@ use std::{
     io, mem,
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use mio::{Poll, Registry, Token, Waker};
+use mio::{Interest, Poll, Registry, Token, Waker, unix::SourceFd};
 use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
+    Peer,
     channels::{ChannelGuard, GroupId},
     engine::Shared,
-    keeper,
-    pool::{Shelf, Stock},
+    keeper::{
+        rest::{Gathered, Rest},
+        ward::{BACK_MAX, Cared, Driven},
+    },
+    members::Members,
+    pool::{Shelf, Stock, Waits},
     reactor::{
         self, Attention, BusyPoll, Reactor,
         channel::{Channel, End, ListenerSocket},
         close::Mode,
         seat::{Driver, Nudge, Seat},
     },
+    sync::{Mutex, MutexGuard, lock},
 };
 
-/// How long gathered frames wait for a driver at most.
-pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
-/// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them.
+/// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them: until
+/// the keeper finds that nothing gathers here any more.
 const SPARE_MAX: usize = 16;
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
@@ -42,16 +46,13 @@ pub(crate) struct Group {
     /// Its part of the engine's pool.
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) seat: Seat<Reactor>,
+    /// What it and the keeper know of each other.
+    rest: Rest,
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
-    pub(crate) poller_descriptor: RawFd,
+    poller_descriptor: RawFd,
     waker: Waker,
-    /// The group takes no more messages. Set with the members locked.
-    retired: AtomicBool,
-    members: Mutex<HashSet<Token>>,
+    members: Members,
     attention: Mutex<Vec<Attention>>,
-    /// Channels on which frames wait for others to leave with.
-    gathered: Mutex<Vec<Token>>,
-    gatherings: AtomicU64,
     /// Memory for what is gathered, which belongs to no channel now.
     spare: Mutex<Vec<Vec<u8>>>,
     /// How often a driver looked at what was left for it.
@@ -63,10 +64,6 @@ pub(crate) struct Group {
     /// The application has events at hand, and has not kept what it says waiting for long.
     has_unread: AtomicBool,
     tokens: AtomicUsize,
-    /// How often a caller took the seat: tells the keeper whether somebody drives.
-    caller_turns: AtomicU64,
-    /// When the keeper will look here anyway, in nanoseconds of the engine's clock.
-    keeper_looks_at: AtomicU64,
 }
 
 impl Group {
@@ -80,22 +77,18 @@ impl Group {
             engine,
             registry: poll.registry().try_clone()?,
             shelf,
+            rest: Rest::new(),
             poller_descriptor: poll.as_raw_fd(),
             waker: Waker::new(poll.registry(), reactor::WAKER)?,
             seat: Seat::new(Reactor::new(poll, busy_poll, stock)),
-            retired: AtomicBool::new(false),
-            members: Mutex::default(),
+            members: Members::new(id),
             attention: Mutex::default(),
-            gathered: Mutex::default(),
-            gatherings: AtomicU64::new(0),
             spare: Mutex::default(),
             looks: AtomicU64::new(0),
             left_before_look: AtomicU64::new(u64::MAX),
             left_at: AtomicU64::new(0),
             has_unread: AtomicBool::new(false),
             tokens: AtomicUsize::new(0),
-            caller_turns: AtomicU64::new(0),
-            keeper_looks_at: AtomicU64::new(u64::MAX),
         })
     }
 }
@@ -131,29 +124,14 @@ impl Group {
     /// Frames wait on this channel for others to leave with: they leave when a driver looks, or before
     /// long. A caller that comes back soon is that driver, and costs no wake-up.
     pub(crate) fn gather(&self, channel: Token, now: Instant) {
-        lock(&self.gathered).push(channel);
-        self.gatherings.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `keeper_rests_until`, as in `leave`.
-        fence(Ordering::SeqCst);
-        if !self.seat.is_empty() {
-            self.nudge();
-        } else if self.keeper_looks_at.load(Ordering::Relaxed)
-            > (now + GATHERED_WAIT_MAX).as_nanos()
-        {
-            self.engine.keeper.call_soon(self.id);
+        match self.rest.gather(&self.seat, channel, now) {
+            Gathered::Awaited => {}
+            Gathered::NudgeSeat => self.nudge(),
+            Gathered::CallKeeper => self.engine.keeper.call_soon(self.id),
         }
     }
 
-    /// How often frames began to wait.
-    pub(crate) fn gatherings(&self) -> u64 {
-        self.gatherings.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn has_gathered(&self) -> bool {
-        !lock(&self.gathered).is_empty()
-    }
-
-    /// Gives memory to a channel that begins to gather.
+    /// Gives memory to a channel that has a use for it.
     pub(crate) fn lend_memory(&self, connection: &mut Connection) {
         connection.spare_memory().extend(lock(&self.spare).pop());
     }
@@ -199,7 +177,7 @@ impl Group {
 
     pub(crate) fn take_gathered(&self) -> Vec<Token> {
         self.looks.fetch_add(1, Ordering::Relaxed);
-        mem::take(&mut *lock(&self.gathered))
+        self.rest.take_gathered()
     }
 
     /// Sees to it that somebody looks at what was left.
@@ -214,39 +192,92 @@ impl Group {
 
     /// A caller takes the seat.
     pub(crate) fn sit_down(&self) -> Driver<'_, Reactor> {
-        self.caller_turns.fetch_add(1, Ordering::Relaxed);
+        self.rest.note_caller();
         self.seat.take()
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
     /// keeper looks anyway. One who has a number of `events` to see to will be back, and what was left
-    /// unfinished for want of time can wait for the keeper: two of its looks at most, for the first one only sees that a
-    /// caller was here.
+    /// unfinished for want of time can wait for the keeper: two of its looks at most, for the first one
+    /// only sees that a caller was here. If it came sooner, it would read on for an application that takes
+    /// a few milliseconds for what it has, until the pool is empty.
     pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
-        let timer = driver.next_deadline().map_or(u64::MAX, Instant::as_nanos);
+        let timer = driver.next_deadline();
         let due = match driver.is_busy(self) {
-            true if events > 1 => timer.min((driver.time() + keeper::BACK_MAX).as_nanos()),
-            true => 0,
+            true if events > 1 => {
+                let back = driver.time() + BACK_MAX;
+                Some(timer.map_or(back, |timer| timer.min(back)))
+            }
+            true => Some(Instant::ORIGIN),
             false => timer,
         };
-        let nudged = driver.leave();
-        // Pairs with the fence in `keeper_rests_until`: either we see when the keeper will look, or
-        // it sees that we left.
-        fence(Ordering::SeqCst);
-        if nudged || due < self.keeper_looks_at.load(Ordering::Relaxed) {
+        if self.rest.leave(driver, due) {
             self.engine.keeper.call(self.id);
         }
     }
+}
 
-    pub(crate) fn caller_turns(&self) -> u64 {
-        self.caller_turns.load(Ordering::Relaxed)
+impl Cared for Group {
+    type Reactor = Reactor;
+
+    fn seat(&self) -> &Seat<Reactor> {
+        &self.seat
     }
 
-    /// The keeper will look here at this time, and not before unless it is called.
-    pub(crate) fn keeper_rests_until(&self, time: Option<Instant>) {
-        let time = time.map_or(u64::MAX, Instant::as_nanos);
-        self.keeper_looks_at.store(time, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    fn now(&self) -> Instant {
+        self.engine.clock.now()
+    }
+
+    fn drive(
+        self: &Arc<Self>,
+        driver: &mut Driver<'_, Reactor>,
+        caller_is_back_soon: bool,
+    ) -> Driven {
+        let is_busy = if caller_is_back_soon {
+            Reactor::look_around(driver, self);
+            driver.is_busy(self)
+        } else {
+            // A poller that fails leaves nothing to be done but what its timers say.
+            Reactor::keep(driver, self).unwrap_or(false)
+        };
+        Driven {
+            due: if is_busy {
+                Some(Instant::ORIGIN)
+            } else {
+                driver.next_deadline()
+            },
+            task: driver.task_to_wake(self),
+            is_finished: driver.is_finished(self),
+        }
+    }
+
+    fn next_deadline(reactor: &Reactor) -> Option<Instant> {
+        reactor.next_deadline()
+    }
+
+    fn give_up_memory(&self) {
+        lock(&self.spare).clear();
+    }
+
+    fn nest(&self, keeper: &Registry) -> io::Result<()> {
+        let mut poller = SourceFd(&self.poller_descriptor);
+        keeper.register(&mut poller, Token(self.id), Interest::READABLE)
+    }
+
+    fn take_out(&self, keeper: &Registry) {
+        // It cannot fail: it is registered.
+        let _ = keeper.deregister(&mut SourceFd(&self.poller_descriptor));
+    }
+}
+
+/// The pool has a message again.
+impl Waits for Group {
+    fn call(&self) {
+        self.nudge();
     }
 }
 
@@ -265,11 +296,11 @@ impl Group {
     }
 
     pub(crate) fn all_channels(&self) -> Vec<Token> {
-        lock(&self.members).iter().copied().collect()
+        self.members.all()
     }
 
     pub(crate) fn channels_open(&self) -> usize {
-        lock(&self.members).len()
+        self.members.count()
     }
 
     pub(crate) fn has_no_channels(&self) -> bool {
@@ -282,39 +313,42 @@ impl Group {
         }
     }
 
-    /// The group's channels, for one to be added: `None` if the group is retired. As long as they are
-    /// held it is not, and whoever retires it later finds the new one.
+    /// The group's channels, for one to be added, unless the group is retired.
     pub(crate) fn join(&self) -> Option<MutexGuard<'_, HashSet<Token>>> {
-        let members = lock(&self.members);
-        (!self.is_retired()).then_some(members)
+        self.members.join()
     }
 
     /// Adds a channel that the driver opens.
-    pub(crate) fn add(&self, token: Token, end: End) {
-        self.open_at(token, end, &mut lock(&self.members));
+    pub(crate) fn add(&self, token: Token, end: End, identity: Peer) {
+        self.open_at(token, end, Some(identity), &mut self.members.hold());
     }
 
-    pub(crate) fn open_at(&self, token: Token, end: End, members: &mut HashSet<Token>) {
+    pub(crate) fn open_at(
+        &self,
+        token: Token,
+        end: End,
+        identity: Option<Peer>,
+        members: &mut HashSet<Token>,
+    ) {
         members.insert(token);
         let channel = Channel {
             group: self.id,
             token,
             end,
+            identity,
         };
         self.engine.channels.open(number_of(token), channel);
     }
 
     /// Forgets a closed channel, and lets its number rest.
     pub(crate) fn remove(&self, token: Token) {
-        lock(&self.members).remove(&token);
+        self.members.hold().remove(&token);
         self.engine.channels.release(number_of(token));
     }
 
     /// Takes no more messages, and closes all channels this way.
     pub(crate) fn retire(&self, mode: Mode) {
-        let members = lock(&self.members);
-        self.retired.store(true, Ordering::Release);
-        drop(members);
+        self.members.retire();
         // Their addresses are free when this returns; the rest is the driver's.
         for token in self.all_channels() {
             if let Some(mut channel) = self.channel_at(token)
@@ -328,30 +362,22 @@ impl Group {
 
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
+        self.members.is_retired()
+    }
+
+    /// Who is, or was, at the other end of a channel of this group.
+    pub(crate) fn peer(&self, number: ChannelNumber) -> Option<Peer> {
+        self.engine.channels.peer(number, self.id)
     }
 
     /// The channel that a message is posted to.
     #[inline]
     pub(crate) fn channel(&self, number: ChannelNumber) -> Result<ChannelGuard<'_>, Refusal> {
-        if self.is_retired() {
-            return Err(Refusal::ShutdownStarted);
-        }
-        match self.engine.channels.lock(number) {
-            Some(channel) if channel.group == self.id => Ok(channel),
-            // The group may have been retired, and said bye by itself, since this began.
-            _ if self.is_retired() => Err(Refusal::ShutdownStarted),
-            Some(_) => Err(Refusal::InvalidChannelGroup(number)),
-            None => Err(Refusal::InvalidChannelNumber(number)),
-        }
+        self.members.channel(&self.engine.channels, number)
     }
 }
 
 /// The number of the channel that has this token.
 pub(crate) fn number_of(token: Token) -> ChannelNumber {
     ChannelNumber::new(u16::try_from(token.0 & usize::from(u16::MAX)).unwrap_or_default())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -57,12 +57,16 @@ mod engine;
 mod event;
 mod group;
 mod keeper;
+mod members;
 mod metrics;
 mod net;
+mod network;
 mod options;
+mod peer;
 mod pool;
 mod posting;
 mod reactor;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -77,5 +81,7 @@ pub use self::{
     engine::{Engine, StartError},
     event::{CloseReport, Event, Reason, RecvError},
     metrics::Metrics,
+    network::{Network, NetworkError},
     options::{OptionError, Options},
+    peer::{Credentials, Peer},
 };

@@ -44,6 +44,12 @@ counters! {
     refused_channels: RefusedChannels,
     /// Connections closed as they were accepted, because as many were half-open as may be.
     refused_half_open: RefusedHalfOpen,
+    /// Connections closed as they were accepted, because their address is in none of the networks that may
+    /// connect.
+    refused_networks: RefusedNetworks,
+    /// Connections closed as they were accepted, because their user is none of those who may connect, or
+    /// the system did not say who it is.
+    refused_users: RefusedUsers,
     /// Times that a listener paused because the process or the system was out of descriptors.
     out_of_descriptors: OutOfDescriptors,
     /// Connections closed because no HelloRequest came in time.

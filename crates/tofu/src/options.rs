@@ -2,10 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use tofu_proto::{ChannelNumber, Header, Timeouts};
+use tofu_proto::{Address, ChannelNumber, Header, Timeouts};
+
+use crate::{Network, NetworkError, Peer, net::credentials};
 
 /// Bytes of the largest frame: header, text headers and body.
 pub(crate) const FRAME_MAX: usize = Header::LEN + 2 * u16::MAX as usize;
+
+const EMPTY_LIST: &str =
+    "the list is empty: nobody could connect. Leave the option out to let everybody in";
 
 /// A busy poll longer than this can only be a mistake in the unit.
 const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
@@ -49,6 +54,73 @@ pub(crate) struct ListenerOptions {
     pub(crate) uds_mode: Option<u32>,
     pub(crate) uds_uid: Option<u32>,
     pub(crate) uds_gid: Option<u32>,
+    /// Who may connect over TCP; `None` is everyone.
+    pub(crate) networks: Option<Vec<Network>>,
+    /// Who may connect over a Unix domain socket; `None` is everyone.
+    pub(crate) users: Option<Vec<u32>>,
+    /// The first of the networks that is none.
+    pub(crate) no_network: Option<NetworkError>,
+}
+
+/// Why somebody may not connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stranger {
+    Network,
+    User,
+}
+
+impl ListenerOptions {
+    /// Whether this peer may come in. Who is unknown may not, where there is a list.
+    pub(crate) fn check_access(&self, peer: Peer) -> Result<(), Stranger> {
+        match (peer.address(), &self.networks, &self.users) {
+            (Some(address), Some(networks), _) => networks
+                .iter()
+                .any(|network| network.contains(address.ip()))
+                .then_some(())
+                .ok_or(Stranger::Network),
+            // Over TCP the address is known: this is a Unix domain socket.
+            (None, _, Some(users)) => peer
+                .credentials()
+                .filter(|credentials| users.contains(&credentials.uid))
+                .map(drop)
+                .ok_or(Stranger::User),
+            (Some(_), None, _) | (None, _, None) => Ok(()),
+        }
+    }
+
+    /// Says which list cannot be. One that lets nobody in is not likely to be meant, and one that nobody can
+    /// be looked up in would be none.
+    fn check_lists(&self, users_are_told: bool) -> Result<(), OptionError> {
+        let wrong = |option, problem| Err(OptionError { option, problem });
+        if let Some(error) = &self.no_network {
+            return wrong("allow_networks", error.to_string());
+        }
+        if self.networks.as_ref().is_some_and(Vec::is_empty) {
+            return wrong("allow_networks", EMPTY_LIST.to_owned());
+        }
+        let Some(users) = &self.users else {
+            return Ok(());
+        };
+        if users.is_empty() {
+            return wrong("allow_users", EMPTY_LIST.to_owned());
+        }
+        if users.contains(&credentials::NO_USER) {
+            let problem = format!("{} is no user: it stands for none", credentials::NO_USER);
+            return wrong("allow_users", problem);
+        }
+        if !users_are_told {
+            let problem = "this system does not tell who a peer is: nobody could be let in";
+            return wrong("allow_users", problem.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is to be kept out by a file's mode or owner where there is no file.
+    pub(crate) fn cannot_guard(&self, address: &Address) -> bool {
+        let relies_on_file =
+            self.uds_mode.is_some() || self.uds_uid.is_some() || self.uds_gid.is_some();
+        address.is_abstract() && relies_on_file && self.users.is_none()
+    }
 }
 
 impl Default for Options {
@@ -74,6 +146,9 @@ impl Default for Options {
                 uds_mode: None,
                 uds_uid: None,
                 uds_gid: None,
+                networks: None,
+                users: None,
+                no_network: None,
             },
         }
     }
@@ -189,8 +264,75 @@ impl Options {
         self
     }
 
+    /// The only networks from which peers may connect to this engine's TCP listeners. Default: all.
+    ///
+    /// Networks are given as text (`"10.0.0.0/8"`, `"fd00::/8"`, `"::1"`), as [`Network`]s or as
+    /// addresses. Who comes from elsewhere is closed as it is accepted, before it can say anything: it
+    /// counts in [`Metrics::refused_networks`](crate::Metrics::refused_networks), takes none of the places
+    /// of half-open connections, and the application never hears of it. Who speaks IPv4 to a listener for
+    /// both is known by its IPv4 address. Each connection costs a look along the list.
+    ///
+    /// It says nothing about Unix domain sockets; for those see [`allow_users`](Self::allow_users). An
+    /// address is no proof of who somebody is: see SECURITY.md.
+    ///
+    /// All listeners of an engine share this list, as they do its other options: who may come in is then
+    /// said once, at the start, and no message can widen it. Who needs two policies takes two engines.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let options = Options::default().allow_networks(["127.0.0.0/8", "::1"]);
+    /// assert!(Engine::new(options).is_ok());
+    ///
+    /// let error = Engine::new(Options::default().allow_networks(["10.1.1.1/8"])).unwrap_err();
+    /// assert!(error.to_string().contains("invalid network \"10.1.1.1/8\""));
+    /// ```
+    #[must_use]
+    pub fn allow_networks<N>(mut self, networks: impl IntoIterator<Item = N>) -> Self
+    where
+        N: TryInto<Network, Error: Into<NetworkError>>,
+    {
+        let networks = networks
+            .into_iter()
+            .map(|network| network.try_into().map_err(Into::into))
+            .collect();
+        (self.listener.networks, self.listener.no_network) = match networks {
+            Ok(networks) => (Some(networks), None),
+            Err(error) => (None, Some(error)),
+        };
+        self
+    }
+
+    /// The only users, by id, whose processes may connect to this engine's Unix domain sockets. Default:
+    /// all whom the socket file's mode and owner let through.
+    ///
+    /// Who is none of them is closed as it is accepted, before it can say anything, and counts in
+    /// [`Metrics::refused_users`](crate::Metrics::refused_users); the application never hears of it. What
+    /// counts is the effective user at the time of connecting. Root is a user like others here: name it if
+    /// it is to be let in. For a group of users, use the file's mode and owner: the system tells only one
+    /// group of a peer. A name in Linux's abstract namespace has no file: there only this list protects.
+    ///
+    /// Where the system does not tell who a peer is, the engine does not start: Linux, macOS and the BSDs
+    /// tell. It says nothing about TCP; for that see [`allow_networks`](Self::allow_networks).
+    ///
+    /// ```
+    /// use tofu::{Credentials, Engine, Options};
+    ///
+    /// // Only processes of the user who runs this one.
+    /// let own = Credentials::own().expect("a system that tells");
+    /// assert!(Engine::new(Options::default().allow_users([own.uid])).is_ok());
+    /// ```
+    #[must_use]
+    pub fn allow_users(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.listener.users = Some(users.into_iter().collect());
+        self
+    }
+
     /// Permissions of a listener's socket file, such as `0o600`, set before anyone can connect.
     /// Default: from the umask.
+    ///
+    /// A name in Linux's abstract namespace has no file: with this option and without
+    /// [`allow_users`](Self::allow_users) an engine does not listen there.
     #[must_use]
     pub fn uds_mode(mut self, mode: u32) -> Self {
         self.listener.uds_mode = Some(mode);
@@ -198,7 +340,8 @@ impl Options {
     }
 
     /// User and group ids that own a listener's socket file, set before anyone can connect.
-    /// Default: the process's. Giving a file away needs privileges.
+    /// Default: the process's. Giving a file away needs privileges. Abstract names are as with
+    /// [`uds_mode`](Self::uds_mode).
     #[must_use]
     pub fn uds_owner(mut self, uid: Option<u32>, gid: Option<u32>) -> Self {
         self.listener.uds_uid = uid;
@@ -257,6 +400,7 @@ impl Options {
                 problem: format!("{mode:#o} has more than the permission bits 0o777"),
             });
         }
+        self.listener.check_lists(credentials::ARE_TOLD)?;
         if self.busy_poll > BUSY_POLL_MAX {
             return Err(OptionError {
                 option: "busy_poll",
@@ -322,7 +466,8 @@ mod tests {
     fn what_cannot_be_is_named() {
         let zero = Duration::ZERO;
         let second = Duration::from_secs(1);
-        let wrong: [(&str, Options); 15] = [
+        let networks = |text| Options::default().allow_networks([text]);
+        let wrong = [
             ("busy_poll", Options::default().busy_poll(second)),
             ("pool_messages", Options::default().pool_messages(0, 0)),
             ("pool_messages", Options::default().pool_messages(5, 4)),
@@ -338,11 +483,63 @@ mod tests {
             ("connect_timeout", Options::default().connect_timeout(zero)),
             ("frame_timeout", Options::default().frame_timeout(zero)),
             ("bye_timeout", Options::default().bye_timeout(zero)),
+            ("allow_networks", networks("10.1.1.1/8")),
+            ("allow_networks", networks("everywhere")),
+            ("allow_networks", Options::default().allow_networks([""; 0])),
+            ("allow_users", Options::default().allow_users([])),
+            ("allow_users", Options::default().allow_users([0, u32::MAX])),
         ];
         for (option, options) in wrong {
             let error = options.check().expect_err(option);
             assert_eq!(error.option(), option);
             assert!(error.to_string().contains(option));
         }
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_named() {
+        let options = Options::default().allow_networks(["::1", "10.1.1.1/8", "nonsense"]);
+        let told = options.check().unwrap_err().to_string();
+        assert!(
+            told.starts_with("option `allow_networks`: invalid network \"10.1.1.1/8\": "),
+            "{told}"
+        );
+        assert!(told.contains("write 10.0.0.0/8 for the network"), "{told}");
+        // What is said last holds.
+        assert_eq!(options.allow_networks(["::1"]).check(), Ok(()));
+    }
+
+    #[test]
+    fn networks_come_as_text_or_as_they_are() {
+        let address: std::net::IpAddr = [10, 0, 0, 1].into();
+        let network = Network::from(address);
+        let options = Options::default();
+        for options in [
+            options.clone().allow_networks(["10.0.0.1"]),
+            options.clone().allow_networks(vec!["10.0.0.1".to_owned()]),
+            options.clone().allow_networks([network]),
+            options.clone().allow_networks([address]),
+        ] {
+            assert_eq!(options.check(), Ok(()));
+            assert_eq!(options.listener.networks, Some(vec![network]));
+        }
+    }
+
+    /// Where nobody can be told from anybody, everybody would have to be let in, or nobody.
+    #[test]
+    fn a_list_of_users_is_refused_where_the_system_does_not_tell_them() {
+        let listener = Options::default().allow_users([0]).listener;
+        assert_eq!(listener.check_lists(true), Ok(()));
+        let told = listener.check_lists(false).unwrap_err().to_string();
+        assert!(told.contains("option `allow_users`: this system"), "{told}");
+        assert_eq!(Options::default().listener.check_lists(false), Ok(()));
+    }
+
+    #[test]
+    fn who_is_unknown_is_a_stranger() {
+        let open = Options::default().listener;
+        assert_eq!(open.check_access(Peer::UNSAID), Ok(()));
+        let closed = Options::default().allow_users([0]).listener;
+        assert_eq!(closed.check_access(Peer::UNSAID), Err(Stranger::User));
     }
 }

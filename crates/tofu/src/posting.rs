@@ -20,6 +20,9 @@ use crate::{
     reactor::channel::{By, End, Listener, ListenerSocket, Peer, Room, Socket},
 };
 
+const UNGUARDED: &str = "an abstract name has no file, so that uds_mode and uds_owner keep nobody out: use a \
+                         path, or the option allow_users";
+
 impl Group {
     /// Checks a message, takes it, and returns its header as it travels.
     pub(crate) fn post(&self, message: Message) -> Result<Header, PostError> {
@@ -54,6 +57,14 @@ impl Group {
                 let peer = Peer::new(connection, Socket::Unopened(address), charge);
                 End::Peer(Box::new(peer))
             }),
+            Order::Listen(address) if self.engine.options.listener.cannot_guard(&address) => {
+                let refusal = Refusal::NotAllowed {
+                    op_code: message.op_code(),
+                    channel: message.channel(),
+                    why: UNGUARDED,
+                };
+                Err(PostError::new(message, refusal))
+            }
             Order::Listen(address) => self.open(message, |message| {
                 End::Listener(Box::new(Listener::new(message, address)))
             }),
@@ -81,7 +92,7 @@ impl Group {
         message.address_to(number, id_for(&message));
         let header = message.binary_header();
         let token = self.new_token(number);
-        self.open_at(token, end(message), &mut members);
+        self.open_at(token, end(message), None, &mut members);
         drop(members);
         self.look_at(token);
         Ok(header)
@@ -165,6 +176,9 @@ impl Group {
             self.flush(token, peer);
             bytes_max = self.bytes_max(peer, &message);
         }
+        if peer.connection.queue().wants_memory(&message) {
+            self.lend_memory(&mut peer.connection);
+        }
         let now = || self.engine.clock.now();
         let header = peer
             .connection
@@ -227,9 +241,6 @@ impl Group {
             }
         }
         let first_left = peer.waits_for_a_look() && !mem::replace(&mut peer.is_noted, true);
-        if first_left {
-            self.lend_memory(&mut peer.connection);
-        }
         // A bye has a timer; a socket that broke is the driver's to close.
         let needs_driver =
             peer.is_broken() || (says_bye && peer.connection.poll_timeout().is_some());

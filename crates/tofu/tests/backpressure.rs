@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::{collections::HashSet, sync::mpsc, thread};
+use std::{collections::HashSet, sync::mpsc, thread, time::Duration};
 
 use support::*;
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Refusal, Status,
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Header, Message, OpCode, Options, Refusal,
+    Status,
 };
 
 const KIB: usize = 1024;
@@ -179,6 +180,42 @@ fn a_channel_that_drains_is_told_though_the_engine_is_almost_full() {
         }
         quiet(&mut p.server);
     });
+}
+
+/// A channel takes its part of the engine's bytes in steps. What it has taken and does not use is room, too.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_fits_because_of_the_channels_own_part_is_told() {
+    const STEP: usize = 4 * KIB;
+    const BOUND: usize = 40 * STEP;
+    let options = Options::default()
+        .queue_bytes(BOUND, BOUND)
+        .drain_timeout(Duration::ZERO);
+    let engine = Engine::new(options).unwrap();
+    let mut group = engine.group().unwrap();
+    // Nothing leaves, and each has taken a step for its hello.
+    let (socket, address) = refusing_address();
+    let _waiting = deafen(&socket);
+    let hello = Message::hello_request(&address);
+    let [full, refused, closed] = [(); 3].map(|()| group.post(hello.clone()).unwrap().channel);
+    let filler = Message::signal(full).with_body([0; STEP - Header::LEN]);
+    while engine.metrics().queued_bytes < BOUND {
+        group.post(filler.clone()).unwrap();
+    }
+    // More than the step that becomes free, and less than that and what is left of the first one.
+    let large = Message::signal(refused).with_body([0; STEP]);
+    let error = group.post(large).expect_err("the engine is full");
+    group.post(Message::bye_signal(closed)).unwrap();
+    let drained = loop {
+        match next(&mut group) {
+            Event::Returned { message, .. } => assert_eq!(message.channel(), closed),
+            Event::Closed { channel, .. } => assert_eq!(channel, closed),
+            Event::Drained(channel) => break channel,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(drained, refused);
+    group.post(error.into_message()).expect("as it was told");
 }
 
 /// One peer that never reads again may take most of the engine's bytes, but not the others' word.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use support::*;
 use tofu::{ChannelNumber, Event, Message, OpCode, Options, Refusal};
@@ -293,5 +293,122 @@ fn messages_of_another_group_among_those_that_were_read_block_nobody() {
         }
         events.clear();
         assert_eq!(engine.metrics().pool_messages_out, 0);
+    });
+}
+
+/// The event that brings it back is dropped whole, among those whose messages are taken out of them.
+#[test]
+fn a_message_that_was_handed_on_as_it_was_received_goes_home() {
+    watched("receiving", || {
+        let engine = engine();
+        let mut p = raw_pair(&engine, &loopback());
+        p.raw.send(&numbered(p.at_server, 0, 10));
+        let heard = message(&mut p.server);
+        p.server.notify(Some(heard));
+        p.server.notify(None);
+        let (mut events, mut seen) = (Vec::new(), 0);
+        while seen < 2 {
+            seen += p
+                .server
+                .recv_many(&mut events, 1)
+                .expect("not shutting down");
+        }
+        assert!(matches!(events[..], [Event::Notified(None)]));
+        assert_eq!(engine.metrics().pool_messages_out, 0);
+    });
+}
+
+/// What comes home calls the group that waits for it, and that looks at all shelves of the pool.
+#[test]
+fn one_vector_for_two_groups_blocks_nobody_while_a_third_one_waits_for_the_pool() {
+    watched("receiving", || {
+        let engine = engine_with(Options::default().pool_messages(0, 2));
+        // Its shelf is the first one that is looked at.
+        let mut other = engine.group().expect("a group");
+        let [mut one, mut waiting] = [(); 2].map(|()| raw_pair(&engine, &loopback()));
+        let _held = engine.try_message().expect("the first of two");
+        one.raw.send(&numbered(one.at_server, 0, 10));
+        let mut events = Vec::new();
+        one.server
+            .recv_many(&mut events, 1)
+            .expect("not shutting down");
+        assert!(matches!(events[..], [Event::Message(_)]));
+        waiting.raw.send(&numbered(waiting.at_server, 0, 10));
+        assert!(matches!(next(&mut waiting.server), Event::PoolEmpty));
+        other.notify(None);
+        other.notify(None);
+        // The second one is at hand already.
+        let mut none = Vec::new();
+        assert_eq!(other.recv_many(&mut none, 1), Ok(1));
+        assert_eq!(other.recv_many(&mut events, 1), Ok(1));
+        assert_eq!(number_of(&message(&mut waiting.server)), 0);
+    });
+}
+
+#[test]
+fn a_receiver_that_sleeps_keeps_no_message_from_other_groups() {
+    // It sleeps at once: a read, even of nothing, would put the message back.
+    let options = Options::default().busy_poll(Duration::ZERO);
+    let engine = engine_with(options.pool_messages(0, 1));
+    let [mut one, mut other] = [(); 2].map(|()| raw_pair(&engine, &loopback()));
+    one.raw.send(&numbered(one.at_server, 0, 10));
+    let mut events = Vec::new();
+    assert_eq!(one.server.recv_many(&mut events, 10), Ok(1));
+    assert!(matches!(events[..], [Event::Message(_)]));
+    let poster = one.server.poster();
+    let sleeping = Watched::start(move || one.server.recv_many(&mut events, 10));
+    eventually("what was read is put back", || {
+        engine.metrics().pool_messages_out == 0
+    });
+    other.raw.send(&numbered(other.at_server, 0, 10));
+    assert_eq!(number_of(&message(&mut other.server)), 0);
+    poster.notify(None);
+    assert_eq!(sleeping.join("receiving"), Ok(1));
+}
+
+/// It waits for a message, and has one to receive into.
+#[test]
+fn a_receiver_that_had_the_whole_pool_goes_on_with_what_it_gives_back() {
+    watched("receiving", || {
+        let engine = engine_with(Options::default().pool_messages(0, 1));
+        let mut p = raw_pair(&engine, &loopback());
+        p.raw.send(&numbered(p.at_server, 0, 10));
+        let mut events = Vec::new();
+        assert_eq!(p.server.recv_many(&mut events, 1), Ok(1));
+        p.raw.send(&numbered(p.at_server, 1, 10));
+        assert!(matches!(next(&mut p.server), Event::PoolEmpty));
+        assert_eq!(p.server.recv_many(&mut events, 1), Ok(1));
+        match &events[..] {
+            [Event::Message(message)] => assert_eq!(number_of(message), 1),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// The least bound is reached before so much is gathered that it leaves by itself: then the last thing that
+/// happens to the queue is the poster's own write, and nobody else would look at the channel.
+#[test]
+fn a_refusal_is_followed_by_drained_though_the_posters_own_write_empties_the_queue() {
+    const BOUND: usize = 131_086;
+    const COUNT: usize = 2_000;
+    over_both(|address| {
+        let engine = engine_with(Options::default().queue_bytes(BOUND, 8 * BOUND));
+        let mut p = raw_pair(&engine, address);
+        let mut raw = p.raw;
+        let reading = Watched::start(move || {
+            for number in 0..COUNT {
+                assert_eq!(number_of(&raw.recv()), number);
+            }
+        });
+        let mut messages = numbered_many(p.at_server, 0..COUNT, 3_000);
+        while let Err(refused) = p.server.post_many(&mut messages) {
+            assert!(matches!(refused.refusal(), Refusal::QueueFull { .. }));
+            messages.push_front(refused.into_message());
+            match next(&mut p.server) {
+                Event::Drained(channel) => assert_eq!(channel, p.at_server),
+                other => panic!("room was due, not {other:?}"),
+            }
+        }
+        reading.join("reading");
     });
 }

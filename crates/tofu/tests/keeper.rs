@@ -213,6 +213,42 @@ fn timers_of_a_caller_that_waits_are_kept_too() {
     });
 }
 
+/// Half a frame that comes while a caller polls, and is read without asking the poller: the caller must not
+/// sleep as long as it had meant to before that.
+#[test]
+fn a_timer_that_begins_while_a_caller_polls_is_kept() {
+    const TIME: Duration = Duration::from_millis(10);
+    // No other timer wakes it.
+    let options = Options::default()
+        .busy_poll(TIME)
+        .frame_timeout(TIME)
+        .hello_timeout(LONG);
+    for _ in 0..10 {
+        let engine = engine_with(options.clone());
+        let mut p = raw_pair(&engine, &loopback());
+        let mut server = p.server;
+        let waiting = Watched::start(move || {
+            loop {
+                match server.recv().unwrap() {
+                    Event::Message(request) => {
+                        server.post(request.into_reply().unwrap()).unwrap();
+                    }
+                    Event::Closed { reason, .. } => return reason.status(),
+                    other => panic!("not due: {other:?}"),
+                }
+            }
+        });
+        // From then on it expects the next one from this socket.
+        for number in 1..=4 {
+            p.raw.send(&Message::request(p.at_server).with_id(number));
+            p.raw.recv();
+        }
+        let next = frame(&Message::request(p.at_server).with_id(5).with_body("more"));
+        p.raw.write(&next[..next.len() - 1]);
+        assert_eq!(waiting.join("recv"), Status::FRAME_TIMEOUT);
+    }
+}
+
 /// Every time that it goes, the keeper takes over; every time that it comes, it takes the seat back.
 #[test]
 fn an_application_that_comes_and_goes_hears_everything_in_order() {

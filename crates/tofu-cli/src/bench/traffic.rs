@@ -300,9 +300,13 @@ pub(super) fn answer_all(group: &mut ChannelGroup) -> Result<(), String> {
             answer = Tally { signals, cpu }.write(answer);
         }
         // Its queue has room for far more than ever wait for their answers.
-        group
-            .post(answer)
-            .map_err(|error| error.refusal().to_string())?;
+        if let Err(error) = group.post(answer) {
+            match error.refusal() {
+                // The client has gone meanwhile, which is yet to be heard.
+                Refusal::ChannelClosing(_) | Refusal::InvalidChannelNumber(_) => {}
+                refusal => return Err(refusal.to_string()),
+            }
+        }
     }
 }
 
@@ -335,6 +339,8 @@ fn unexpected(message: &Message) -> Stop {
 
 #[cfg(test)]
 mod tests {
+    use tofu::{Address, Engine, Options};
+
     use super::*;
 
     #[test]
@@ -346,6 +352,26 @@ mod tests {
         let answer = Message::new(OpCode::Response, ChannelNumber::new(1));
         assert_eq!(Tally::read(&tally.write(answer.clone())), Some(tally));
         assert_eq!(Tally::read(&answer), None);
+    }
+
+    #[test]
+    fn a_client_that_goes_before_it_is_answered_is_no_error() {
+        let engine = Engine::new(Options::default()).unwrap();
+        let (mut server, client) = (engine.group().unwrap(), engine.group().unwrap());
+        let anywhere = Address::tcp("127.0.0.1", 0).unwrap();
+        server.post(Message::welcome_request(&anywhere)).unwrap();
+        let Event::Listening { address, .. } = server.recv().unwrap() else {
+            panic!("it listens");
+        };
+        let hello = client.post(Message::hello_request(&address)).unwrap();
+        client.post(Message::request(hello.channel)).unwrap();
+        drop(client);
+        let end = Instant::now() + TICK;
+        while engine.metrics().channels_open > 1 {
+            assert!(Instant::now() < end, "the client has gone");
+            thread::yield_now();
+        }
+        assert_eq!(answer_all(&mut server), Ok(()));
     }
 
     #[test]

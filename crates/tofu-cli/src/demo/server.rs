@@ -5,7 +5,7 @@
 
 use std::{process, slice};
 
-use tofu::{ChannelNumber, Message, OpCode};
+use tofu::{ChannelNumber, Message, OpCode, Options};
 
 use crate::{
     args::DemoServerArguments,
@@ -39,6 +39,7 @@ pub(crate) fn run(
     let mut host = Host::default();
     serve(
         "demo-server",
+        Options::default(),
         addresses,
         limits,
         &mut host,

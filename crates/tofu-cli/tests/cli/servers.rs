@@ -1,6 +1,7 @@
 //! `echo`, `sink` and `listen`.
 
 use serde_json::json;
+use tofu::Credentials;
 
 use crate::{
     call::{open_channel, until_closed},
@@ -122,7 +123,12 @@ fn listen_prints_every_event_with_every_key() {
     let call = Running::start(call.iter().chain(&headers));
 
     let hello = listen.object();
-    assert_eq!(keys(&hello), message_keys);
+    let mut hello_keys = message_keys.to_vec();
+    hello_keys.push("peer");
+    hello_keys.sort_unstable();
+    assert_eq!(keys(&hello), hello_keys);
+    let peer = hello["peer"]["address"].as_str().expect("an address");
+    assert!(peer.starts_with("127.0.0.1:"), "{peer}");
     assert_eq!(
         (&hello["event"], &hello["op_code"]),
         (&json!("message"), &json!("HelloRequest"))
@@ -193,4 +199,66 @@ fn what_is_not_utf_8_is_base64() {
         (&json!("/wA="), &json!(2))
     );
     assert!(signal.get("body").is_none());
+}
+
+#[test]
+fn listen_tells_whose_process_a_uds_peer_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    let (listen, address) = server(["listen", &uds]);
+    let call = Running::start(["call", &address]);
+    let own = Credentials::own().expect("a system that tells");
+    let hello = listen.line();
+    let peer = format!(" peer=\"uid={} gid={}", own.uid, own.gid);
+    assert!(hello.contains(&peer), "{hello}");
+    if cfg!(target_os = "linux") {
+        assert!(hello.ends_with(&format!(" pid={}\"", call.id())), "{hello}");
+    }
+    drop((listen, call));
+    let listen = Running::start(["listen", &uds, "--json"]);
+    let listening = listen.object();
+    let call = Running::start(["call", listening["address"].as_str().unwrap()]);
+    let peer = &listen.object()["peer"];
+    assert_eq!(peer["uid"], own.uid);
+    if cfg!(target_os = "linux") {
+        assert_eq!(peer["pid"], call.id());
+    }
+    assert!(peer.get("address").is_none());
+}
+
+#[test]
+fn who_is_not_allowed_is_disconnected_and_who_is_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    let uid = Credentials::own().expect("a system that tells").uid;
+    let (own, other) = (format!("uid:{uid}"), format!("uid:{}", uid ^ 1));
+    for subcommand in ["echo", "sink"] {
+        for (address, who) in [("tcp|127.0.0.1|0", "192.0.2.0/24"), (&*uds, &*other)] {
+            let (_server, address) = server([subcommand, address, "--allow", who]);
+            let what = format!("call {address}");
+            tofucat(["call", &address]).expect_error(&what, "");
+        }
+        let allow = ["--allow", "::1", "--allow", "127.0.0.0/8", "--allow", &own];
+        let command = [subcommand, "tcp|127.0.0.1|0", &uds];
+        let running = Running::start(command.iter().chain(&allow));
+        for address in [running.address(), running.address()] {
+            tofucat(["call", &address]).expect_success();
+        }
+    }
+}
+
+#[test]
+fn whoever_allows_some_says_who_for_every_transport() {
+    let directory = tempfile::tempdir().unwrap();
+    let uds = uds_address(directory.path());
+    for subcommand in ["echo", "sink", "listen"] {
+        let what = format!("{subcommand} {uds}");
+        tofucat([subcommand, &uds, "--allow", "::1"]).expect_error(&what, "--allow uid:N");
+        let what = format!("{subcommand} tcp|127.0.0.1|0");
+        let done = tofucat([subcommand, "tcp|127.0.0.1|0", "--allow", "uid:0"]);
+        done.expect_error(&what, "networks");
+    }
+    let done = tofucat(["echo", "tcp|127.0.0.1|0", "--allow", "10.1.1.1/8"]);
+    done.expect_code(2);
+    assert!(done.stderr.contains("write 10.0.0.0/8"), "{}", done.stderr);
 }

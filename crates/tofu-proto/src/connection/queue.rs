@@ -14,7 +14,7 @@ use crate::{ChannelNumber, Frame, Header, Message, OpCode};
 
 /// A frame up to this many bytes is copied behind its neighbour.
 const COPIED_MAX: usize = 4 * 1024;
-/// A chunk of copied frames takes no further one beyond this many bytes.
+/// Bytes of copied frames in one chunk at most.
 const CHUNK_MAX: usize = 64 * 1024;
 /// Messages whose memory is kept until the driver takes them.
 const DONE_MAX: usize = 8;
@@ -47,6 +47,12 @@ enum Chunk {
 }
 
 impl Chunk {
+    /// Whether a frame of this many bytes is to be copied behind the others.
+    #[inline]
+    fn takes(&self, frame_len: usize) -> bool {
+        matches!(self, Self::Frames(bytes) if bytes.len() + frame_len <= CHUNK_MAX)
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Frames(bytes) => bytes.len(),
@@ -86,12 +92,24 @@ impl SendQueue {
         self.push_chunk(Chunk::Whole { head, message });
     }
 
+    /// Whether this message will be copied into a chunk that is not begun, and there is no memory at hand for
+    /// that.
+    #[inline]
+    pub fn wants_memory(&self, message: &Message) -> bool {
+        let Some(last) = self.rest.back().or(self.first.as_ref()) else {
+            return false;
+        };
+        let frame_len = message.frame_len();
+        frame_len <= COPIED_MAX && !last.takes(frame_len) && self.spare.is_empty()
+    }
+
     #[inline]
     fn push_copy(&mut self, message: &Message) {
         let head = message.binary_header().to_bytes();
         let last = self.rest.back_mut().or(self.first.as_mut());
-        if let Some(Chunk::Frames(bytes)) = last
-            && bytes.len() < CHUNK_MAX
+        if let Some(last) = last
+            && last.takes(message.frame_len())
+            && let Chunk::Frames(bytes) = last
         {
             bytes.extend_from_slice(&head);
             bytes.extend_from_slice(message.payload());

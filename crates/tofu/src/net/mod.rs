@@ -2,6 +2,7 @@
 //!
 //! This room knows no messages and no channels. What differs between systems stays in here.
 
+pub(crate) mod credentials;
 pub(crate) mod resolve;
 mod tcp;
 mod uds;
@@ -16,7 +17,7 @@ use mio::{Interest, Registry, Token, event::Source};
 use socket2::SockRef;
 use tofu_proto::{Address, Status};
 
-use crate::options::ListenerOptions;
+use crate::{Peer, options::ListenerOptions};
 
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
@@ -52,10 +53,11 @@ impl Stream {
         uds::connect(path).map(Self::Uds)
     }
 
-    /// Whether connecting has succeeded; `None` while it is still under way.
-    pub(crate) fn finish_connect(&self) -> io::Result<Option<()>> {
-        let Self::Tcp(stream) = self else {
-            return Ok(Some(()));
+    /// Who listens at the other end, once connecting has succeeded; `None` while it is still under way.
+    pub(crate) fn finish_connect(&self) -> io::Result<Option<Peer>> {
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Uds(stream) => return Ok(Some(Peer::uds(credentials::of(stream)))),
         };
         if let Some(error) = stream.take_error()? {
             return Err(error);
@@ -65,7 +67,7 @@ impl Stream {
             Ok(peer) if stream.local_addr().is_ok_and(|local| local == peer) => {
                 Err(io::ErrorKind::ConnectionRefused.into())
             }
-            Ok(_) => Ok(Some(())),
+            Ok(peer) => Ok(Some(Peer::tcp(peer))),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
             Err(error) => Err(error),
         }
@@ -133,14 +135,19 @@ impl Listener {
         uds::listen(path, options).map(Self::Uds)
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Stream> {
+    /// The next connection, and who it is.
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, address) = listener.accept()?;
                 tcp::prepare(&SockRef::from(&stream))?;
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), Peer::tcp(address)))
             }
-            Self::Uds(listener) => listener.accept().map(Stream::Uds),
+            Self::Uds(listener) => {
+                let stream = listener.accept()?;
+                let peer = Peer::uds(credentials::of(&stream));
+                Ok((Stream::Uds(stream), peer))
+            }
         }
     }
 
@@ -224,7 +231,7 @@ mod tests {
         let server = loop {
             match listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                accepted => break accepted.unwrap(),
+                accepted => break accepted.unwrap().0,
             }
         };
         for stream in [client, server] {

@@ -60,11 +60,17 @@ pub(super) fn listen(path: &str, options: &ListenerOptions) -> io::Result<Listen
     // Held until the socket listens: before that, it looks as dead as a stale one.
     let _lock = StartLock::take(Path::new(path))?;
     remove_stale(path)?;
+    let file = bind_file(&socket, path, options)?;
+    start(socket, Some(file), options)
+}
+
+/// Binds a socket to a file that has its mode and owner. Nobody can connect before the socket listens: this
+/// is the time to say who may.
+fn bind_file(socket: &Socket, path: &str, options: &ListenerOptions) -> io::Result<SocketFile> {
     socket.bind(&address(path)?)?;
     let file = SocketFile::of(Path::new(path))?;
-    // Nobody can connect yet: that is the time to say who may.
     file.set_access(options)?;
-    start(socket, Some(file), options)
+    Ok(file)
 }
 
 fn start(
@@ -290,8 +296,34 @@ mod tests {
         let (_dir, path) = temporary_path();
         let mut private = options();
         private.uds_mode = Some(0o600);
-        let _listener = listen(&path, &private).unwrap();
+        let socket = socket().unwrap();
+        let file = bind_file(&socket, &path, &private).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let early = connect(&path).expect_err("it does not listen yet");
+        assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+        let _listener = start(socket, Some(file), &private).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(connect(&path).is_ok());
+    }
+
+    /// Nobody may give a file away but the almighty, who may give it to anyone.
+    #[test]
+    fn owner_is_set_before_anyone_can_connect_or_nobody_ever_can() {
+        let (dir, path) = temporary_path();
+        let mut given = options();
+        given.uds_uid = Some(65_534);
+        let socket = socket().unwrap();
+        match bind_file(&socket, &path, &given) {
+            Ok(_file) => {
+                assert_eq!(fs::metadata(&path).unwrap().uid(), 65_534);
+                let early = connect(&path).expect_err("it does not listen yet");
+                assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
     group::Group,
     metrics::Counter,
     net::{self, Stream},
+    options::Stranger,
 };
 
 /// Connections accepted from one listener in one turn.
@@ -38,7 +39,7 @@ impl Reactor {
         };
         for _ in 0..ACCEPTS_MAX {
             match socket.accept() {
-                Ok(stream) => self.welcome(group, stream),
+                Ok((stream, identity)) => self.welcome(group, stream, identity),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if net::is_out_of_descriptors(&error) => {
                     let until = self.now + PAUSE;
@@ -83,10 +84,17 @@ impl Reactor {
         }
     }
 
-    /// Gives an accepted connection its channel, if there is room for one.
-    fn welcome(&mut self, group: &Group, mut stream: Stream) {
+    /// Gives an accepted connection its channel, if it may come in and there is room for one.
+    fn welcome(&mut self, group: &Group, mut stream: Stream, identity: crate::Peer) {
         let engine = &group.engine;
         engine.counters.count(Counter::Accepted);
+        if let Err(stranger) = engine.options.listener.check_access(identity) {
+            // Before anything is kept for it: strangers take no place of those who may come in.
+            return engine.counters.count(match stranger {
+                Stranger::Network => Counter::RefusedNetworks,
+                Stranger::User => Counter::RefusedUsers,
+            });
+        }
         if engine.half_open.fetch_add(1, Ordering::AcqRel) >= engine.options.half_open_max {
             engine.half_open.fetch_sub(1, Ordering::AcqRel);
             return engine.counters.count(Counter::RefusedHalfOpen);
@@ -111,7 +119,7 @@ impl Reactor {
         if let Some(due) = peer.connection.poll_timeout() {
             self.timers.note(token, &mut peer.noted, due);
         }
-        group.add(token, End::Peer(Box::new(peer)));
+        group.add(token, End::Peer(Box::new(peer)), identity);
     }
 }
 

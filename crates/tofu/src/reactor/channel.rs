@@ -34,6 +34,9 @@ pub(crate) struct Channel {
     /// Names it to the poller and the driver: no other channel of the group ever had this one.
     pub(crate) token: Token,
     pub(crate) end: End,
+    /// Who is at the other end, once it is connected. Here and not with the rest of a peer, for here is room
+    /// for it: an idle connection is no larger.
+    pub(crate) identity: Option<crate::Peer>,
 }
 
 /// What is at this end of the channel.
@@ -85,10 +88,9 @@ pub(crate) struct Peer {
 pub(crate) enum Room {
     /// None was refused.
     Unasked,
-    /// As many bytes as were refused last, as soon as this channel's queue is short.
+    /// As many bytes as were refused last, as soon as this channel's queue is short and the engine's budget has
+    /// what is missing.
     Wanted(usize),
-    /// The same, and the engine's budget has not got them: it calls when it has.
-    InLine(usize),
 }
 
 /// A peer's socket, from the address to the end.
@@ -141,6 +143,16 @@ pub(crate) enum Writing {
 pub(crate) enum By {
     Driver,
     Poster,
+}
+
+impl Channel {
+    /// Who is at the other end, if the application has heard of it.
+    pub(crate) fn known_identity(&self) -> Option<crate::Peer> {
+        match &self.end {
+            End::Peer(peer) if peer.connection.is_known() => self.identity,
+            End::Peer(_) | End::Listener(_) => None,
+        }
+    }
 }
 
 impl Listener {

@@ -59,8 +59,10 @@ impl Reactor {
         {
             open.end_writing();
         }
-        if peer.room != Room::Unasked && !draining {
-            self.make_room(group, token, peer);
+        if let Room::Wanted(bytes) = peer.room
+            && !draining
+        {
+            self.make_room(group, token, peer, bytes);
         }
         if let Some(status) = peer.connection.poll_close() {
             return Err(status.into());
@@ -76,20 +78,17 @@ impl Reactor {
     }
 
     /// Tells the application that there is room again, in the channel's queue and in the engine's.
-    fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer) {
-        if peer.connection.queue().bytes() > group.engine.options.channel_queue_bytes_max / 2 {
+    fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer, bytes: usize) {
+        let queued = peer.connection.queue().bytes();
+        if queued > group.engine.options.channel_queue_bytes_max / 2 {
             return;
         }
-        match peer.room {
-            Room::Wanted(bytes) | Room::InLine(bytes) if bytes <= group.engine.budget.room() => {
-                peer.room = Room::Unasked;
-                self.inbox.push(Event::Drained(number_of(token)));
-            }
-            Room::Wanted(bytes) => {
-                peer.room = Room::InLine(bytes);
-                group.call_when_room(token, bytes);
-            }
-            Room::InLine(_) | Room::Unasked => {}
+        let missing = peer.charge.missing(queued + bytes);
+        if missing <= group.engine.budget.room() {
+            peer.room = Room::Unasked;
+            self.inbox.push(Event::Drained(number_of(token)));
+        } else {
+            group.call_when_room(token, missing);
         }
     }
 
@@ -131,6 +130,7 @@ impl Reactor {
         // The socket goes now, and hard.
         peer.socket = Socket::Closed;
         group.remove(token);
+        group.engine.budget.forget(group.id, token);
         self.tidy_timers(group);
         group
             .engine

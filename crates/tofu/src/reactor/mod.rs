@@ -34,7 +34,7 @@ use tofu_proto::{Instant, Message};
 pub(crate) use self::busy_poll::BusyPoll;
 use self::{
     busy_poll::Step,
-    channel::End,
+    channel::{Channel, End, Socket},
     close::Mode,
     seat::Driver,
     timers::{Noted, Timers},
@@ -399,10 +399,14 @@ impl Reactor {
         let Some(mut channel) = group.channel_at(token) else {
             return;
         };
-        let over = match &mut channel.end {
+        let Channel { end, identity, .. } = &mut *channel;
+        let over = match end {
             End::Listener(listener) => {
                 self.accept(group, token, listener);
                 Ok(())
+            }
+            End::Peer(peer) if matches!(peer.socket, Socket::Connecting { .. }) => {
+                self.check_connecting(group, token, peer, identity)
             }
             End::Peer(peer) => self.peer_ready(group, token, peer, ready),
         };
@@ -423,9 +427,10 @@ impl Reactor {
     /// Sees to a channel on which something changed but its socket.
     fn look(&mut self, group: &Arc<Group>, mut channel: ChannelGuard<'_>) {
         let token = channel.token;
-        let over = match &mut channel.end {
+        let Channel { end, identity, .. } = &mut *channel;
+        let over = match end {
             End::Listener(listener) => self.look_at_listener(group, token, listener),
-            End::Peer(peer) => self.look_at_peer(group, token, peer),
+            End::Peer(peer) => self.look_at_peer(group, token, peer, identity),
         };
         self.after(group, channel, over);
     }

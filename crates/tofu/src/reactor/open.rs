@@ -25,10 +25,11 @@ impl Reactor {
         group: &Arc<Group>,
         token: Token,
         peer: &mut Peer,
+        identity: &mut Option<crate::Peer>,
         address: &Address,
     ) -> Result<(), Reason> {
         if let Some(path) = address.path() {
-            return self.connect_uds(group, token, peer, path, address);
+            return self.connect_uds(group, token, peer, identity, path, address);
         }
         let host = match address.host() {
             Some("") | None => DEFAULT_HOST,
@@ -129,6 +130,7 @@ impl Reactor {
         group: &Group,
         token: Token,
         peer: &mut Peer,
+        identity: &mut Option<crate::Peer>,
     ) -> Result<(), Reason> {
         let Socket::Connecting {
             stream,
@@ -139,7 +141,8 @@ impl Reactor {
             return Ok(());
         };
         let reason = match stream.finish_connect() {
-            Ok(Some(())) => {
+            Ok(Some(found)) => {
+                *identity = Some(found);
                 self.connected(group, token, peer);
                 return Ok(());
             }
@@ -173,15 +176,18 @@ impl Reactor {
         group: &Group,
         token: Token,
         peer: &mut Peer,
+        identity: &mut Option<crate::Peer>,
         path: &str,
         address: &Address,
     ) -> Result<(), Reason> {
         let connected = Stream::connect_uds(path).and_then(|mut stream| {
             stream.register(&group.registry, token, Interest::READABLE)?;
-            Ok(stream)
+            let found = stream.finish_connect()?;
+            Ok((stream, found))
         });
         match connected {
-            Ok(stream) => {
+            Ok((stream, found)) => {
+                *identity = found;
                 peer.socket = Socket::Open(OpenSocket::new(stream));
                 peer.connection.handle_connected(self.now);
                 Ok(())

@@ -10,7 +10,7 @@ use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
     Reactor, Ready,
-    channel::{End, Peer, Room, Socket, Writing},
+    channel::{End, Peer, Socket, Writing},
     close::Mode,
 };
 use crate::{
@@ -48,7 +48,7 @@ enum Read {
 }
 
 impl Reactor {
-    /// Sees to a peer whose socket is ready. An error is the reason to end the channel, as below.
+    /// Sees to a peer whose socket is ready and connected. An error is the reason to end the channel, as below.
     pub(super) fn peer_ready(
         &mut self,
         group: &Arc<Group>,
@@ -56,9 +56,6 @@ impl Reactor {
         peer: &mut Peer,
         ready: Ready,
     ) -> Result<(), Reason> {
-        if matches!(peer.socket, Socket::Connecting { .. }) {
-            return self.check_connecting(group, token, peer);
-        }
         if ready.writable {
             peer.handle_writable(&group.registry, token, self.now);
         }
@@ -96,25 +93,22 @@ impl Reactor {
         group: &Arc<Group>,
         token: Token,
         peer: &mut Peer,
+        identity: &mut Option<crate::Peer>,
     ) -> Result<(), Reason> {
-        if let Room::InLine(bytes) = peer.room {
-            // Perhaps it was called: then it is in line no more.
-            peer.room = Room::Wanted(bytes);
-        }
         match &peer.socket {
             Socket::Unopened(address) => {
                 let address = address.clone();
                 match peer.connection.handle_timeout(self.now) {
                     Some(status) => Err(status.into()),
-                    None => self.open_peer(group, token, peer, &address),
+                    None => self.open_peer(group, token, peer, identity, &address),
                 }
             }
             Socket::Retrying { address, at } if *at <= self.now => {
                 let address = address.clone();
                 let path = address.path().unwrap_or_default();
-                self.connect_uds(group, token, peer, path, &address)
+                self.connect_uds(group, token, peer, identity, path, &address)
             }
-            Socket::Connecting { .. } => self.check_connecting(group, token, peer),
+            Socket::Connecting { .. } => self.check_connecting(group, token, peer, identity),
             Socket::Open(open) if matches!(open.writing, Writing::Broken(_)) => {
                 self.read(group, token, peer, true)
             }
@@ -127,7 +121,7 @@ impl Reactor {
     pub(super) fn feed_starved(&mut self, group: &Arc<Group>) {
         while let Some(&token) = self.starved.front() {
             if !self.may_receive(group) {
-                return group.engine.pool.line_up(Arc::downgrade(group));
+                return group.engine.pool.line_up(group);
             }
             // It stays in line until it has read all it can: only then was the hunger over. But the
             // next portion is for the next one.
@@ -339,7 +333,7 @@ impl Reactor {
         if self.starved.is_empty() {
             group.engine.counters.count(Counter::PoolEmpty);
             self.inbox.push(Event::PoolEmpty);
-            group.engine.pool.line_up(Arc::downgrade(group));
+            group.engine.pool.line_up(group);
         }
         self.starved.push_back(token);
     }

@@ -22,27 +22,12 @@
 //! what makes a wake-up impossible to lose. The lock around the reactor only ever waits for a driver
 //! that is on its way out, or for one that is awake.
 
-#[cfg(loom)]
-use loom::{
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering},
-    },
-    thread::yield_now,
-};
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::PoisonError,
 };
-#[cfg(not(loom))]
-use std::{
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering},
-    },
-    thread::yield_now,
-};
+
+use crate::sync::{AtomicU8, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 const EMPTY: u8 = 0;
 const WORKING: u8 = 1;
@@ -85,7 +70,7 @@ impl<T> Seat<T> {
     /// may sleep in it for long.
     pub(crate) fn take(&self) -> Driver<'_, T> {
         loop {
-            let inside = self.lock();
+            let inside = lock(&self.inside);
             if self.claim() {
                 return Driver {
                     seat: self,
@@ -103,7 +88,7 @@ impl<T> Seat<T> {
     pub(crate) fn try_take(&self) -> Option<Driver<'_, T>> {
         self.claim().then(|| Driver {
             seat: self,
-            inside: self.lock(),
+            inside: lock(&self.inside),
             seated: true,
         })
     }
@@ -137,10 +122,6 @@ impl<T> Seat<T> {
             }
         }
         false
-    }
-
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,46 +227,21 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --release -p tofu-messaging --lib seat`
 #[cfg(all(test, loom))]
 mod models {
     use loom::{
-        sync::{Arc, Condvar, atomic::AtomicUsize},
+        sync::{Arc, atomic::AtomicUsize},
         thread,
     };
 
     use super::*;
-
-    /// What a poller and the keeper's poller are: a flag that a wake-up sets and a sleeper waits for.
-    #[derive(Default)]
-    struct Bell {
-        rung: Mutex<bool>,
-        heard: Condvar,
-    }
-
-    impl Bell {
-        fn ring(&self) {
-            *self.rung.lock().unwrap() = true;
-            self.heard.notify_one();
-        }
-
-        fn wait(&self) {
-            let mut rung = self.rung.lock().unwrap();
-            while !*rung {
-                rung = self.heard.wait(rung).unwrap();
-            }
-            *rung = false;
-        }
-
-        fn has_rung(&self) -> bool {
-            std::mem::take(&mut *self.rung.lock().unwrap())
-        }
-    }
+    use crate::sync::models::Bell;
 
     struct House {
         seat: Seat<usize>,
         /// Work left, and work that a driver looked at.
         left: AtomicUsize,
+        /// The group's poller, and the keeper's.
         poller: Bell,
         keeper: Bell,
     }

@@ -4,23 +4,24 @@
 //! perhaps an empty one, that lies here until it is taken. A message that is being received or is in the
 //! application's hands is *out*; one that waits in a send queue is not, and an idle connection has none.
 //! Receiving never goes beyond the maximum: a group that finds the pool empty stops reading and gets in
-//! line here; the first in line hears of the next message that comes back.
+//! [`line`] here; the first in line hears of the next message that comes back.
 //!
 //! Each group has a shelf of its own in the pool, and messages come back to the shelf from which they were
 //! taken. So in steady state groups touch nothing in common, nor do the threads that post with those
 //! that receive. Whoever finds its shelf empty takes from the reserve, and then from the other shelves.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+mod line;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
+
+use std::sync::{Arc, PoisonError, Weak};
 
 use tofu_proto::{Blank, ChannelNumber, Home, Message, OpCode};
 
-use crate::group::Group;
+use self::line::Line;
+pub(crate) use self::line::Waits;
+use crate::sync::{Mutex, lock};
 
 /// Bytes of memory that each of the initial messages starts with.
 const INITIAL_CAPACITY: usize = 1024;
@@ -32,9 +33,7 @@ pub(crate) struct Pool {
     messages_max: usize,
     reserve: Mutex<Reserve>,
     shelves: Mutex<Vec<Weak<Shelf>>>,
-    line: Mutex<VecDeque<Weak<Group>>>,
-    /// Whether the line is not empty, so that a message that comes back need not lock it.
-    someone_waits: AtomicBool,
+    line: Line,
 }
 
 /// What is on no shelf yet, or no more.
@@ -73,8 +72,7 @@ impl Pool {
                 memory,
             }),
             shelves: Mutex::default(),
-            line: Mutex::default(),
-            someone_waits: AtomicBool::new(false),
+            line: Line::new(),
         })
     }
 
@@ -112,41 +110,24 @@ impl Pool {
 
     /// Puts `group` into the line of those that found the pool empty. It must look once more whether
     /// it still is, before it relies on being called.
-    pub(crate) fn line_up(&self, group: Weak<Group>) {
-        let mut line = lock(&self.line);
-        if !line.iter().any(|waiting| waiting.ptr_eq(&group)) {
-            line.push_back(group);
-        }
-        self.someone_waits.store(true, Ordering::SeqCst);
+    pub(crate) fn line_up<G: Waits + 'static>(&self, group: &Arc<G>) {
+        self.line.line_up(group);
     }
 
     /// Takes `group` out of the line, for it will not answer a call any more, and calls the next.
-    pub(crate) fn leave_line(&self, group: &Arc<Group>) {
-        let mut line = lock(&self.line);
-        line.retain(|waiting| !std::ptr::eq(waiting.as_ptr(), Arc::as_ptr(group)));
-        self.someone_waits.store(!line.is_empty(), Ordering::SeqCst);
-        drop(line);
+    pub(crate) fn leave_line<G: Waits + 'static>(&self, group: &Arc<G>) {
+        self.line.leave(group);
         self.call_next();
     }
 
     /// Calls the first in line, if there is one and a message for it.
     pub(crate) fn call_next(&self) {
-        // Whoever got in line looked at all shelves after it said so: either it has seen what came back,
-        // or this sees it.
-        if !self.someone_waits.load(Ordering::SeqCst) || self.is_empty() {
-            return;
-        }
-        loop {
-            let mut line = lock(&self.line);
-            let next = line.pop_front();
-            self.someone_waits.store(!line.is_empty(), Ordering::SeqCst);
-            drop(line);
-            match next.map(|group| group.upgrade()) {
-                // A group that is gone: the next one.
-                Some(None) => {}
-                Some(Some(group)) => return group.nudge(),
-                None => return,
-            }
+        // Who waits for nothing is not called: another one was faster, or moves it, and will call.
+        if self.line.someone_waits()
+            && !self.is_empty()
+            && let Some(first) = self.line.first()
+        {
+            first.call();
         }
     }
 }
@@ -310,7 +291,7 @@ impl Stock {
     /// Keeps a message that the application is done with for the next one that comes.
     pub(crate) fn reuse(&mut self, message: Message) {
         // Else another group is to have it.
-        let is_free = !self.shelf.pool.someone_waits.load(Ordering::SeqCst);
+        let is_free = !self.shelf.pool.line.someone_waits();
         if is_free && self.shelf.is_home_of(&message) {
             self.read.push(message);
         }
@@ -332,13 +313,16 @@ pub(crate) fn made() -> Message {
     Message::new(OpCode::Request, ChannelNumber::UNASSIGNED)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Waiting;
+
+    impl Waits for Waiting {
+        fn call(&self) {}
+    }
 
     #[test]
     fn receiving_stops_at_the_maximum_and_an_application_does_not() {
@@ -411,5 +395,26 @@ mod tests {
         stock.reuse(made());
         assert!(stock.read.is_empty());
         assert_eq!(other.out(), 0);
+    }
+
+    #[test]
+    fn what_was_read_is_not_kept_while_another_group_waits() {
+        let pool = Pool::new(0, 1);
+        let mut stock = Stock::new(Shelf::new(&pool));
+        let message = stock.message(1).expect("the only one");
+        pool.line_up(&Arc::new(Waiting));
+        stock.reuse(message);
+        assert_eq!(pool.out(), 0);
+    }
+
+    /// Between the reserve and a shelf they are neither here nor there for one who looks.
+    #[test]
+    fn who_gets_in_line_while_messages_move_to_a_shelf_is_called() {
+        let pool = Pool::new(0, 2);
+        let shelf = Shelf::new(&pool);
+        pool.line_up(&Arc::new(Waiting));
+        let _taken = shelf.try_message().expect("the first of two");
+        assert!(!pool.is_empty(), "the second one lies on the shelf");
+        assert!(!pool.line.someone_waits());
     }
 }

@@ -1,0 +1,401 @@
+//! A keeper with a clock of its own, and a group that is nothing but its seat: what is left for the keeper
+//! is seen to in time, whoever comes and goes meanwhile.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use mio::{Poll, Registry, Token};
+use tofu_proto::Instant;
+
+use super::{
+    rest::{GATHERED_WAIT_MAX, Gathered, Rest},
+    ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, Ward},
+};
+#[cfg(loom)]
+use crate::sync::models::Bell;
+use crate::{
+    reactor::seat::{Driver, Nudge, Seat},
+    sync::{Mutex, Ordering, lock},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+/// A group, as far as the keeper knows it, and the calls for the keeper.
+struct Group {
+    seat: Seat<Reactor>,
+    rest: Rest,
+    clock: AtomicU64,
+    calls: Mutex<Vec<Call>>,
+    /// Whether its poller can be nested.
+    can_nest: bool,
+    /// What a caller sleeps in.
+    #[cfg(loom)]
+    poller: Bell,
+}
+
+#[derive(Default)]
+struct Reactor {
+    /// Frames that a driver has looked at.
+    seen: usize,
+    timer: Option<Instant>,
+}
+
+enum Call {
+    Look,
+    LookSoon,
+}
+
+impl Cared for Group {
+    type Reactor = Reactor;
+
+    fn seat(&self) -> &Seat<Reactor> {
+        &self.seat
+    }
+
+    fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.clock.load(Ordering::Relaxed))
+    }
+
+    fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, _: bool) -> Driven {
+        self.look(driver);
+        Driven {
+            due: driver.timer,
+            task: None,
+            is_finished: false,
+        }
+    }
+
+    fn next_deadline(reactor: &Reactor) -> Option<Instant> {
+        reactor.timer
+    }
+
+    fn give_up_memory(&self) {}
+
+    fn nest(&self, _: &Registry) -> io::Result<()> {
+        self.can_nest
+            .then_some(())
+            .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    fn take_out(&self, _: &Registry) {}
+}
+
+impl Group {
+    /// A group with a timer, at a moment at which the keeper cares for it like this and wants to look.
+    fn new(care: Care, timer: Option<Instant>) -> (Arc<Self>, Ward<Self>) {
+        Self::with(care, timer, true)
+    }
+
+    fn with(care: Care, timer: Option<Instant>, can_nest: bool) -> (Arc<Self>, Ward<Self>) {
+        let group = Arc::new(Self {
+            seat: Seat::new(Reactor { seen: 0, timer }),
+            rest: Rest::new(),
+            clock: AtomicU64::new(NOW.as_nanos()),
+            calls: Mutex::default(),
+            can_nest,
+            #[cfg(loom)]
+            poller: Bell::default(),
+        });
+        let mut ward = Ward::new(Arc::clone(&group), registry());
+        ward.care = care;
+        group.rest.until(ward.looks_at());
+        (group, ward)
+    }
+
+    fn look(&self, driver: &mut Driver<'_, Reactor>) {
+        driver.look();
+        driver.seen += self.rest.take_gathered().len();
+        driver.timer = driver.timer.filter(|due| *due > self.now());
+    }
+
+    fn gather(&self) {
+        match self.rest.gather(&self.seat, Token(0), self.now()) {
+            Gathered::Awaited => {}
+            Gathered::NudgeSeat => match self.seat.nudge() {
+                Nudge::Nothing => {}
+                #[cfg(loom)]
+                Nudge::WakeDriver => self.poller.ring(),
+                #[cfg(not(loom))]
+                Nudge::WakeDriver => unreachable!("nobody sleeps"),
+                Nudge::CallKeeper => self.call(Call::Look),
+            },
+            Gathered::CallKeeper => self.call(Call::LookSoon),
+        }
+    }
+
+    fn call(&self, call: Call) {
+        lock(&self.calls).push(call);
+    }
+
+    /// A caller comes, looks, and goes to do something else.
+    fn come_and_go(&self) {
+        self.come_and_go_by(|driver, due| self.rest.leave(driver, due));
+    }
+
+    fn come_and_go_by(&self, leave: impl FnOnce(Driver<'_, Reactor>, Option<Instant>) -> bool) {
+        self.rest.note_caller();
+        let mut driver = self.seat.take();
+        self.look(&mut driver);
+        let due = driver.timer;
+        if leave(driver, due) {
+            self.call(Call::Look);
+        }
+    }
+
+    /// One of the keeper's rounds: it sees to the calls, and to the group if it is time.
+    fn make_round(&self, ward: &mut Ward<Self>) {
+        for call in std::mem::take(&mut *lock(&self.calls)) {
+            match call {
+                Call::Look => visit(ward, true),
+                Call::LookSoon => ward.look_soon(),
+            }
+        }
+        if ward.looks_at().is_some_and(|time| time <= self.now()) {
+            visit(ward, false);
+        }
+    }
+
+    /// The keeper's rounds, up to this time.
+    fn keep_until(&self, ward: &mut Ward<Self>, end: Instant) {
+        loop {
+            self.make_round(ward);
+            let next = ward.looks_at().filter(|next| *next <= end);
+            if next.is_none() && lock(&self.calls).is_empty() {
+                return;
+            }
+            let now = next.map_or(self.now(), |next| next.max(self.now()));
+            self.clock.store(now.as_nanos(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn visit(ward: &mut Ward<Group>, called: bool) {
+    let is_finished = ward.visit(called, registry());
+    assert!(!is_finished);
+}
+
+/// The keeper's poller, which is not asked.
+fn registry() -> &'static Registry {
+    static POLLER: OnceLock<Poll> = OnceLock::new();
+    let poller = POLLER.get_or_init(|| Poll::new().expect("a descriptor"));
+    poller.registry()
+}
+
+/// What the keeper may be doing when something is left for it.
+fn all_cares() -> [Care; 5] {
+    [
+        Care::Watching { due: None },
+        Care::Watching { due: Some(NOW) },
+        Care::Watching {
+            due: Some(NOW + 2 * MS),
+        },
+        standing_back(BACK_MIN),
+        standing_back(BACK_MAX),
+    ]
+}
+
+fn standing_back(back: Duration) -> Care {
+    Care::StandingBack { back, look_at: NOW }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn what_is_gathered_is_looked_at_in_time() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        group.gather();
+        group.keep_until(&mut ward, NOW + GATHERED_WAIT_MAX);
+        assert_eq!(group.seat.take().seen, 1, "{care:?}");
+    }
+}
+
+/// The caller counts on the keeper's next look, which only sees that a caller was here.
+#[cfg(not(loom))]
+#[test]
+fn a_timer_that_falls_due_after_a_look_that_saw_a_caller_is_kept() {
+    for care in all_cares() {
+        let due = NOW + MS;
+        let (group, mut ward) = Group::new(care, Some(due));
+        group.come_and_go();
+        group.keep_until(&mut ward, due);
+        assert_eq!(group.seat.take().timer, None, "{care:?}");
+    }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn timers_of_a_group_that_cannot_be_watched_are_kept() {
+    let due = NOW + MS;
+    let (group, mut ward) = Group::with(standing_back(BACK_MAX), Some(due), false);
+    group.keep_until(&mut ward, due);
+    assert_eq!(group.seat.take().timer, None);
+}
+
+/// All that can happen at the same time happens at one time, `NOW`. Then the clock goes on, nobody but the
+/// keeper is there, and what was left must be seen to by the time that was promised.
+#[cfg(loom)]
+mod models {
+    use loom::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::sync::models::model_bounded;
+
+    fn elsewhere(group: &Arc<Group>, does: impl FnOnce(&Group) + 'static) -> JoinHandle<()> {
+        let group = Arc::clone(group);
+        thread::spawn(move || does(&group))
+    }
+
+    fn keeping(
+        mut ward: Ward<Group>,
+        does: impl FnOnce(&mut Ward<Group>) + 'static,
+    ) -> JoinHandle<Ward<Group>> {
+        thread::spawn(move || {
+            does(&mut ward);
+            ward
+        })
+    }
+
+    fn look(ward: &mut Ward<Group>) {
+        visit(ward, false);
+    }
+
+    /// As a keeper that says when it looks next, and does not look at what was left for it meanwhile.
+    fn rest_in_vain(ward: &mut Ward<Group>) {
+        let look_at = NOW + BACK_MAX;
+        ward.care = Care::StandingBack {
+            back: BACK_MAX,
+            look_at,
+        };
+        ward.group.rest.until(Some(look_at));
+    }
+
+    /// A poster gathers, while the keeper does something.
+    fn gathers_while(care: Care, keeper: impl FnOnce(&mut Ward<Group>) + 'static) {
+        let (group, ward) = Group::new(care, None);
+        let keeping = keeping(ward, keeper);
+        group.gather();
+        let mut ward = keeping.join().unwrap();
+        group.keep_until(&mut ward, NOW + GATHERED_WAIT_MAX);
+        assert_eq!(group.seat.take().seen, 1, "looked at in time");
+    }
+
+    #[test]
+    fn what_is_gathered_while_the_keeper_looks_is_looked_at_in_time() {
+        for care in all_cares() {
+            loom::model(move || gathers_while(care, look));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "looked at in time")]
+    fn what_is_gathered_unseen_by_the_keeper_is_late() {
+        loom::model(|| gathers_while(standing_back(BACK_MAX), rest_in_vain));
+    }
+
+    #[test]
+    fn what_is_gathered_while_a_caller_comes_and_goes_is_looked_at_in_time() {
+        for care in all_cares() {
+            model_bounded(3, move || {
+                let (group, ward) = Group::new(care, None);
+                let keeping = keeping(ward, look);
+                let calling = elsewhere(&group, Group::come_and_go);
+                group.gather();
+                calling.join().unwrap();
+                let mut ward = keeping.join().unwrap();
+                group.keep_until(&mut ward, NOW + GATHERED_WAIT_MAX);
+                assert_eq!(group.seat.take().seen, 1, "looked at in time");
+            });
+        }
+    }
+
+    #[test]
+    fn what_two_posters_gather_while_the_keeper_is_called_is_looked_at_in_time() {
+        for care in all_cares() {
+            model_bounded(3, move || {
+                let (group, ward) = Group::new(care, None);
+                let keeper = Arc::clone(&group);
+                let keeping = keeping(ward, move |ward| {
+                    keeper.make_round(ward);
+                    keeper.make_round(ward);
+                });
+                let posting = elsewhere(&group, Group::gather);
+                group.gather();
+                posting.join().unwrap();
+                let mut ward = keeping.join().unwrap();
+                group.keep_until(&mut ward, NOW + GATHERED_WAIT_MAX);
+                assert_eq!(group.seat.take().seen, 2, "looked at in time");
+            });
+        }
+    }
+
+    /// The caller sleeps until something was gathered and seen: if nobody wakes it, all threads sleep.
+    #[test]
+    fn what_is_gathered_while_a_caller_sleeps_wakes_it() {
+        for care in all_cares() {
+            model_bounded(3, move || {
+                let (group, ward) = Group::new(care, None);
+                let keeping = keeping(ward, look);
+                let posting = elsewhere(&group, Group::gather);
+                group.rest.note_caller();
+                let mut driver = group.seat.take();
+                group.look(&mut driver);
+                while driver.seen == 0 {
+                    driver.sleep(|_| group.poller.wait());
+                    group.look(&mut driver);
+                }
+                driver.leave();
+                posting.join().unwrap();
+                keeping.join().unwrap();
+            });
+        }
+    }
+
+    /// A caller with a timer leaves, while the keeper does something.
+    fn leaves_while(
+        care: Care,
+        caller: impl FnOnce(&Group),
+        keeper: impl FnOnce(&mut Ward<Group>) + 'static,
+    ) {
+        let due = NOW + 3 * MS;
+        let (group, ward) = Group::new(care, Some(due));
+        let keeping = keeping(ward, keeper);
+        caller(&group);
+        let mut ward = keeping.join().unwrap();
+        group.keep_until(&mut ward, due);
+        assert_eq!(group.seat.take().timer, None, "the timer is kept");
+    }
+
+    #[test]
+    fn a_timer_left_while_the_keeper_looks_is_kept() {
+        for care in all_cares() {
+            loom::model(move || leaves_while(care, Group::come_and_go, look));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the timer is kept")]
+    fn a_timer_left_unseen_by_the_keeper_is_late() {
+        let care = standing_back(BACK_MAX);
+        loom::model(move || leaves_while(care, Group::come_and_go, rest_in_vain));
+    }
+
+    /// As [`Rest::leave`], without the fence.
+    #[test]
+    #[should_panic(expected = "the timer is kept")]
+    fn without_a_fence_between_leaving_and_looking_a_timer_is_late() {
+        let unfenced = |group: &Group| {
+            group.come_and_go_by(|driver, due| driver.leave() || group.rest.is_too_long_for(due));
+        };
+        let care = standing_back(BACK_MAX);
+        loom::model(move || leaves_while(care, unfenced, look));
+    }
+}

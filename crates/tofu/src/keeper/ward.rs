@@ -1,0 +1,246 @@
+//! A group in the keeper's care: whether to watch it, to stand back, or to drive.
+
+use std::{io, mem, sync::Arc, task::Waker, time::Duration};
+
+use mio::Registry;
+use tofu_proto::Instant;
+
+use super::rest::{GATHERED_WAIT_MAX, Rest};
+use crate::reactor::seat::{Driver, Seat};
+
+/// How long the keeper stands back at first, and at most.
+pub(super) const BACK_MIN: Duration = Duration::from_millis(2);
+pub(crate) const BACK_MAX: Duration = Duration::from_millis(64);
+
+/// A group, as the keeper knows it.
+pub(crate) trait Cared {
+    /// What its driver drives.
+    type Reactor;
+
+    fn seat(&self) -> &Seat<Self::Reactor>;
+    fn rest(&self) -> &Rest;
+    fn now(&self) -> Instant;
+
+    /// Drives it: for a caller who will be back, only as far as there is no need to ask the poller.
+    fn drive(
+        self: &Arc<Self>,
+        driver: &mut Driver<'_, Self::Reactor>,
+        caller_is_back_soon: bool,
+    ) -> Driven;
+
+    /// When its next timer is due.
+    fn next_deadline(reactor: &Self::Reactor) -> Option<Instant>;
+
+    /// Nothing gathers there any more: it has no use for memory that it keeps for that.
+    fn give_up_memory(&self);
+
+    /// Nests its poller in the keeper's, or takes it out.
+    fn nest(&self, keeper: &Registry) -> io::Result<()>;
+    fn take_out(&self, keeper: &Registry);
+}
+
+/// What is to be done after driving.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    /// When to drive again, if nothing happens.
+    pub(crate) due: Option<Instant>,
+    /// The task to wake.
+    pub(crate) task: Option<Waker>,
+    /// Whether the group is finished for good.
+    pub(crate) is_finished: bool,
+}
+
+pub(super) struct Ward<G> {
+    pub(super) group: Arc<G>,
+    pub(super) care: Care,
+    turns_seen: u64,
+    gatherings_seen: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Care {
+    /// Its poller is nested in the keeper's; a timer of it may be due.
+    Watching { due: Option<Instant> },
+    /// A caller drives. How long the keeper stands back this time, and when it looks again.
+    StandingBack { back: Duration, look_at: Instant },
+}
+
+impl<G: Cared> Ward<G> {
+    /// Takes a group into the keeper's care, and watches it.
+    pub(super) fn new(group: Arc<G>, registry: &Registry) -> Self {
+        let mut ward = Self {
+            turns_seen: 0,
+            gatherings_seen: 0,
+            care: Care::StandingBack {
+                back: BACK_MIN,
+                look_at: Instant::ORIGIN,
+            },
+            group,
+        };
+        ward.watch(registry, None);
+        ward
+    }
+
+    /// When the keeper wants to look.
+    pub(super) fn looks_at(&self) -> Option<Instant> {
+        match self.care {
+            Care::Watching { due } => due,
+            Care::StandingBack { look_at, .. } => Some(look_at),
+        }
+    }
+
+    /// Sees to the group if nobody else does. `true` says that it is finished for good.
+    pub(super) fn visit(&mut self, called: bool, registry: &Registry) -> bool {
+        let group = Arc::clone(&self.group);
+        let rest = group.rest();
+        let turns = rest.caller_turns();
+        let caller_was_here = mem::replace(&mut self.turns_seen, turns) != turns;
+        let gatherings = rest.gatherings();
+        let gathers = mem::replace(&mut self.gatherings_seen, gatherings) != gatherings;
+        let gathered = rest.has_gathered();
+        if !gathers && !gathered {
+            group.give_up_memory();
+        }
+        if caller_was_here && !called && !gathered {
+            if gathers {
+                // It will again: to look once more is less than to be called.
+                self.stop_watching(registry);
+                let soon = group.now() + GATHERED_WAIT_MAX;
+                self.stand_back_until(BACK_MIN, soon);
+                self.heed_timers();
+            } else {
+                self.stand_back(registry);
+            }
+            return false;
+        }
+        let Some(mut driver) = group.seat().try_take() else {
+            self.leave_to_caller(called, registry);
+            return false;
+        };
+        let Driven {
+            due,
+            task,
+            is_finished,
+        } = group.drive(&mut driver, caller_was_here && !called);
+        if gathered {
+            // More may be: those who gather count on an early look.
+            let soon = group.now() + GATHERED_WAIT_MAX;
+            let due = due.map_or(soon, |due| due.min(soon));
+            if caller_was_here {
+                self.stop_watching(registry);
+                self.stand_back_until(BACK_MIN, due);
+            } else {
+                self.watch(registry, Some(due));
+            }
+        } else {
+            self.watch(registry, due);
+        }
+        if driver.leave() {
+            self.watch(registry, Some(Instant::ORIGIN));
+        }
+        // Not from within the seat, which the task may want at once.
+        if let Some(task) = task {
+            task.wake();
+        }
+        is_finished
+    }
+
+    /// Somebody else is in the seat.
+    fn leave_to_caller(&mut self, called: bool, registry: &Registry) {
+        match self.care {
+            // Whoever drives looks at what the call was for.
+            _ if called => {}
+            Care::StandingBack { back, .. } if back >= BACK_MAX => {
+                // It has been asleep in the poller for long.
+                self.watch(registry, None);
+                if self.group.seat().is_empty() {
+                    self.stand_back(registry);
+                }
+            }
+            _ => self.stand_back(registry),
+        }
+    }
+
+    fn watch(&mut self, registry: &Registry, due: Option<Instant>) {
+        if matches!(self.care, Care::StandingBack { .. }) && self.group.nest(registry).is_err() {
+            // Out of memory for it: then by looking.
+            self.stand_back(registry);
+            return self.look_by(due);
+        }
+        let due = self.rest_until(due);
+        self.care = Care::Watching { due };
+    }
+
+    pub(super) fn stop_watching(&mut self, registry: &Registry) {
+        if let Care::Watching { .. } = self.care {
+            self.group.take_out(registry);
+        }
+    }
+
+    fn stand_back(&mut self, registry: &Registry) {
+        self.stop_watching(registry);
+        let back = match self.care {
+            Care::Watching { .. } => BACK_MIN,
+            Care::StandingBack { back, .. } => (back * 2).min(BACK_MAX),
+        };
+        let look_at = self.group.now() + back;
+        self.stand_back_until(back, look_at);
+        self.heed_timers();
+    }
+
+    fn stand_back_until(&mut self, back: Duration, look_at: Instant) {
+        let look_at = self.rest_until(Some(look_at)).unwrap_or(look_at);
+        self.care = Care::StandingBack { back, look_at };
+    }
+
+    /// Looks when a timer is due, if that is sooner: whoever left the seat up to now counted on an earlier
+    /// look. Whoever sits there will see for how long the keeper rests.
+    fn heed_timers(&mut self) {
+        let group = Arc::clone(&self.group);
+        if let Some(driver) = group.seat().try_take() {
+            let due = G::next_deadline(&driver);
+            let was_nudged = driver.leave();
+            self.look_by(if was_nudged {
+                Some(Instant::ORIGIN)
+            } else {
+                due
+            });
+        }
+    }
+
+    /// Stands back no longer than this.
+    fn look_by(&mut self, due: Option<Instant>) {
+        if let Care::StandingBack { back, look_at } = self.care
+            && let Some(due) = due.filter(|due| *due < look_at)
+        {
+            self.stand_back_until(back, due);
+        }
+    }
+
+    /// Something is gathered, by someone who found that the keeper would look too late.
+    pub(super) fn look_soon(&mut self) {
+        self.care = match self.care {
+            Care::Watching { due } => Care::Watching {
+                due: self.rest_until(due),
+            },
+            Care::StandingBack { back, look_at } => Care::StandingBack {
+                back,
+                look_at: self.rest_until(Some(look_at)).unwrap_or(look_at),
+            },
+        };
+    }
+
+    /// Lets it be known when the keeper will look. Sooner, if frames were gathered by someone who
+    /// counted on an earlier look: whoever gathers later sees the new time.
+    fn rest_until(&self, time: Option<Instant>) -> Option<Instant> {
+        let rest = self.group.rest();
+        rest.until(time);
+        if !rest.has_gathered() {
+            return time;
+        }
+        let soon = self.group.now() + GATHERED_WAIT_MAX;
+        let time = Some(time.map_or(soon, |time| time.min(soon)));
+        rest.until(time);
+        time
+    }
+}
