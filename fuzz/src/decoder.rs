@@ -19,7 +19,7 @@ use crate::frames::Saying;
 
 const TOLD: u8 = 0b1000_0000;
 /// Bytes of a stream that is told.
-const TOLD_MAX: usize = 300_000;
+const TOLD_MAX: usize = 140_000;
 
 /// How a stream is cut: the frames' bytes, then what is behind them.
 #[derive(Debug, PartialEq)]
@@ -88,17 +88,17 @@ fn cut_whole(mut stream: &[u8]) -> Cut {
     Cut { frames, end }
 }
 
-fn cut_in_pieces(mut stream: &[u8], lens: &[usize]) -> Cut {
+fn cut_in_pieces(stream: &[u8], lens: &[usize]) -> Cut {
     let mut decoder = Decoder::new();
     let mut frames = Vec::new();
-    let mut unconsumed: Vec<u8> = Vec::new();
+    let (mut consumed, mut arrived) = (0, 0);
     for &len in lens.iter().cycle() {
-        let (piece, rest) = stream.split_at(len.clamp(1, stream.len().max(1)).min(stream.len()));
-        stream = rest;
-        unconsumed.extend_from_slice(piece);
-        let mut input = piece;
+        let rest = &stream[arrived..];
+        let mut input = &rest[..len.max(1).min(rest.len())];
+        arrived += input.len();
+        let is_last = arrived == stream.len();
         // The last piece, and what was kept, must be cut in the end.
-        if len % 2 == 1 && !stream.is_empty() {
+        if len % 2 == 1 && !is_last {
             decoder.keep(&mut input);
         } else {
             loop {
@@ -107,31 +107,30 @@ fn cut_in_pieces(mut stream: &[u8], lens: &[usize]) -> Cut {
                         let len = frame.len();
                         frames.push(written(&frame));
                         decoder.consume(&mut input, len);
-                        unconsumed.drain(..len);
+                        consumed += len;
                     }
                     Ok(None) => break,
                     Err(unassigned) => {
-                        return Cut {
-                            frames,
-                            end: Err(unassigned),
-                        };
+                        let end = Err(unassigned);
+                        return Cut { frames, end };
                     }
                 }
             }
         }
         assert!(input.is_empty(), "a piece is used up");
+        let unconsumed = &stream[consumed..arrived];
         let kept = decoder.kept_len();
         assert_eq!(kept, unconsumed.len(), "what arrived is kept, and no more");
         assert_eq!(decoder.is_mid_frame(), kept > 0);
         let begun = unconsumed.first_chunk().map(Header::from_bytes).transpose();
         assert_eq!(decoder.begun(), begun);
-        if stream.is_empty() {
+        if is_last {
             break;
         }
     }
     Cut {
         frames,
-        end: Ok(unconsumed.len()),
+        end: Ok(arrived - consumed),
     }
 }
 
