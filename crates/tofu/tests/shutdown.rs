@@ -426,7 +426,7 @@ fn a_closing_group_keeps_no_messages_from_the_other_groups() {
             engine_with(Options::default().pool_messages(0, 2)),
         );
         let mut p = pair_between(&servers, &clients, address);
-        let mut other = pair_between(&servers, &clients, address);
+        let mut other = pair_between(&servers, &clients, &loopback());
         for number in 0..10 {
             p.server.post(numbered(p.at_server, number, 10)).unwrap();
         }
