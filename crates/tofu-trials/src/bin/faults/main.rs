@@ -8,7 +8,6 @@
 //! Without names: all. What needs root or a program that is not there is left out, and said so.
 
 #![forbid(unsafe_code)]
-#![cfg(target_os = "linux")]
 
 mod byes;
 mod clock;

@@ -9,7 +9,6 @@
 //! nobody else wants a processor, for elsewhere they would have their own.
 
 #![forbid(unsafe_code)]
-#![cfg(target_os = "linux")]
 #![allow(
     clippy::cast_precision_loss,
     reason = "figures to look at, far below where it begins"

@@ -14,7 +14,6 @@
 //! the server is as it was before they came.
 
 #![forbid(unsafe_code)]
-#![cfg(target_os = "linux")]
 #![allow(
     clippy::cast_precision_loss,
     reason = "figures to look at, far below where it begins"
