@@ -281,6 +281,13 @@ impl Shared {
         self.group_finished.notify_all();
     }
 
+    /// Each of them holds the engine.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn forget_groups(&self) {
+        let groups = mem::take(&mut self.groups().unfinished);
+        drop(groups);
+    }
+
     fn wait_until_finished(&self, timeout: Duration) {
         let waited = self
             .group_finished

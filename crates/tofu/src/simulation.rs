@@ -146,6 +146,13 @@ impl Keeper {
     }
 }
 
+/// A process that is killed takes everything with it, however far its groups have got.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").finish_non_exhaustive()

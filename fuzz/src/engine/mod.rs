@@ -91,6 +91,15 @@ struct Manners {
     hoards: bool,
 }
 
+impl Manners {
+    const NONE: Self = Self {
+        answers_hellos: false,
+        answers_byes: false,
+        echoes: false,
+        hoards: false,
+    };
+}
+
 static HOUSE: LazyLock<Mutex<House>> = LazyLock::new(|| Mutex::new(House::new()));
 
 /// Panics if anything in the header of this page is not true of `data`.

@@ -1,6 +1,6 @@
 //! One run: the steps, the application, and the end.
 
-use std::{thread, time::Instant};
+use std::{mem, thread, time::Instant};
 
 use tofu::{ChannelNumber, Event, Message, OpCode};
 
@@ -280,10 +280,14 @@ impl<'a> Run<'a> {
         self.house.look_at_memory_within();
     }
 
-    /// Somebody else uses the engine.
+    /// Somebody else uses the engine, unless what waits for peers that do not read fills it: the application
+    /// has posted that.
     fn ask(&mut self) {
+        if self.house.metrics().queued_bytes + ALWAYS_FITS > ENGINE_QUEUE_MAX {
+            return;
+        }
         self.hoard.clear();
-        self.manners.hoards = false;
+        let manners = mem::replace(&mut self.manners, Manners::NONE);
         self.house.ask();
         let end = deadline();
         while !self.house.is_answered() {
@@ -291,6 +295,7 @@ impl<'a> Run<'a> {
             self.hear();
             in_time(end, "an answer over the honest channel");
         }
+        self.manners = manners;
     }
 
     /// Reads until it is so, and nothing is left to be read of what led to it.
@@ -320,7 +325,7 @@ impl<'a> Run<'a> {
     /// The application reads all, the peers go away, and everything is as before.
     pub(super) fn finish(mut self) {
         self.hoard.clear();
-        self.manners.hoards = false;
+        self.manners = Manners::NONE;
         self.hear_until("everything said is heard, and has its consequence", |run| {
             let some_were_refused = run.refused() > run.refused_before;
             run.peers.iter_mut().all(|peer| {

@@ -183,6 +183,14 @@ impl Rounds {
         self.poller.as_inner().simulated()
     }
 
+    /// Lets go of all groups: nobody will ever see to them.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn let_go(&mut self) {
+        self.wards.clear();
+        drop(self.shared.keeper.take_calls());
+        self.shared.forget_groups();
+    }
+
     /// How long nothing needs it, unless something happens.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let next = self.wards.values().filter_map(Ward::looks_at).min()?;
