@@ -69,8 +69,13 @@ impl Spoken {
         };
         out.extend_from_slice(&header.to_bytes());
         // Each byte tells its place, so that one which is missing or doubled is seen.
-        let places = (0..=u8::MAX).cycle();
-        out.extend(places.take(header.payload_len()));
+        let places: Vec<_> = (0..=u8::MAX).collect();
+        let mut missing = header.payload_len();
+        while missing > 0 {
+            let count = missing.min(places.len());
+            out.extend_from_slice(&places[..count]);
+            missing -= count;
+        }
     }
 }
 

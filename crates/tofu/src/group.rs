@@ -215,7 +215,9 @@ impl Group {
             true => Instant::ORIGIN,
             false => timer,
         };
-        if self.rest.leave(driver, due) {
+        // Only the keeper puts an end to a group, and nothing else may ever have it look at this one again.
+        let is_finished = driver.is_finished(self);
+        if self.rest.leave(driver, due) || is_finished {
             self.engine.keeper.call(self.id);
         }
     }

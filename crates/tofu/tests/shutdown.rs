@@ -444,3 +444,25 @@ fn a_closing_group_keeps_no_messages_from_the_other_groups() {
         assert_eq!(report.unread.len(), 10);
     });
 }
+
+/// Nobody told the keeper, if it had nothing but the group's poller to go by: the engine waited for the group as
+/// long as it may, and was never freed.
+#[test]
+fn a_shutdown_without_patience_ends_a_group_in_which_a_thread_slept() {
+    for _ in 0..20 {
+        watched("shutting down, and dropping the engine", || {
+            let engine = engine_with(Options::default().drain_timeout(LONG));
+            let mut group = engine.group().unwrap();
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let receiver = std::thread::spawn(move || {
+                group.notify(None);
+                assert!(matches!(group.recv(), Ok(Event::Notified(None))));
+                ready.send(()).unwrap();
+                assert!(matches!(group.recv(), Err(RecvError)));
+            });
+            is_ready.recv().unwrap();
+            assert!(engine.shutdown(Duration::ZERO).is_clean());
+            receiver.join().unwrap();
+        });
+    }
+}

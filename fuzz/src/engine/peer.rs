@@ -1,6 +1,9 @@
 //! A hostile peer, and what its channel owes to it and to the application.
 
-use std::io::{self, Read, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Read, Write},
+};
 
 use socket2::Socket;
 use tofu::{
@@ -105,8 +108,9 @@ impl Peer {
         let Some(mut socket) = self.socket.as_ref() else {
             return 0;
         };
-        let mut bytes = bytes.to_vec();
-        if self.ours == Side::Server {
+        let mut bytes = Cow::Borrowed(bytes);
+        if self.ours == Side::Server && self.written.len() < Header::LEN {
+            let bytes = bytes.to_mut();
             for (place, byte) in (4_usize..).zip(self.number.to_be_bytes()) {
                 let place = place.checked_sub(self.written.len());
                 if let Some(said) = place.and_then(|place| bytes.get_mut(place)) {

@@ -18,6 +18,8 @@ use crate::frames::op_code;
 const PEERS_MAX: usize = CHANNELS_MAX - CHANNELS_BEFORE + 1;
 /// Things said in one step.
 const SAYINGS_MAX: usize = 24;
+/// Bytes after which nothing more is said in one step.
+const SAID_AT_ONCE_MAX: usize = 100_000;
 /// Things said again and again in one step.
 const FLOOD_MAX: u8 = 100;
 /// Messages posted in one step, and bytes of them in one run.
@@ -68,14 +70,18 @@ impl<'a> Run<'a> {
             } => {
                 let mut bytes = Vec::new();
                 for saying in what.iter().take(SAYINGS_MAX) {
-                    saying.append_to(&mut bytes);
+                    if bytes.len() < SAID_AT_ONCE_MAX {
+                        saying.append_to(&mut bytes);
+                    }
                 }
                 self.say(peer, &bytes, pieces, is_heard);
             }
             Step::Flood { peer, what, count } => {
                 let mut bytes = Vec::new();
                 for _ in 0..count % FLOOD_MAX {
-                    what.append_to(&mut bytes);
+                    if bytes.len() < SAID_AT_ONCE_MAX {
+                        what.append_to(&mut bytes);
+                    }
                 }
                 self.say(peer, &bytes, [0; 3], false);
             }
