@@ -99,14 +99,19 @@ pub fn ask(
 ) -> Result<Vec<u8>, Box<dyn Error>> {
     let hello = Message::hello_request(address).with_header(TOKEN, token);
     let channel = group.post(hello)?.channel;
-    group.post(Message::request(channel).with_body(question))?;
     let mut answer = None;
     loop {
         match group.recv()? {
-            Event::Message(message) if message.op_code() == OpCode::Response => {
-                answer = Some(message.body().to_vec());
-                group.post(Message::bye_request(channel))?;
-            }
+            Event::Message(message) => match message.op_code() {
+                OpCode::HelloResponse => {
+                    group.post(Message::request(channel).with_body(question))?;
+                }
+                OpCode::Response => {
+                    answer = Some(message.body().to_vec());
+                    group.post(Message::bye_request(channel))?;
+                }
+                _ => {}
+            },
             Event::Closed { reason, .. } => return answer.ok_or_else(|| reason.into()),
             _ => {}
         }

@@ -449,14 +449,15 @@ fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
 
 impl Drop for ChannelGroup {
     fn drop(&mut self) {
-        if self.group.is_retired() {
-            // It closes already, and whoever had it do so waits for its report.
-            return;
-        }
         let shared = &self.engine.shared;
         // In a forked child all of this is the parent's, who goes on with it.
         if shared.is_inherited() {
             return;
+        }
+        if self.group.is_retired() {
+            // It closes already, and whoever had it do so waits for its report. Nobody drives it from now on:
+            // the keeper is to find that it is finished, or to see to it.
+            return self.group.nudge();
         }
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));
