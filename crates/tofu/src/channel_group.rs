@@ -373,17 +373,20 @@ impl ChannelGroup {
     /// assert_eq!(report.closed.len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn close(self, timeout: Duration) -> CloseReport {
+    pub fn close(mut self, timeout: Duration) -> CloseReport {
+        if self.group.engine.is_inherited() {
+            let mut report = CloseReport::default();
+            report.add(&mut self.fetched);
+            return report;
+        }
         let mut closing = self.start_to_close(timeout);
         closing.turn(None);
         closing.take_report()
     }
 
     pub(crate) fn start_to_close(mut self, timeout: Duration) -> Closing {
-        if !self.group.engine.is_inherited() {
-            let until = self.group.engine.clock.now() + timeout;
-            self.group.retire(Mode::Leaving(until));
-        }
+        let until = self.group.engine.clock.now() + timeout;
+        self.group.retire(Mode::Leaving(until));
         let mut report = CloseReport::default();
         report.add(&mut self.fetched);
         Closing {
@@ -413,9 +416,6 @@ impl Closing {
     /// Drives, until it is over (or, with `patience`, for one turn). `true` says that there is more to do.
     pub(crate) fn turn(&mut self, patience: Option<Duration>) -> bool {
         let group = &self.channels.group;
-        if group.engine.is_inherited() {
-            return false;
-        }
         let Some(mut driver) = group.sit_down() else {
             return false;
         };
@@ -450,14 +450,10 @@ fn messages_of(events: &mut Vec<Event>) -> impl Iterator<Item = Message> {
 impl Drop for ChannelGroup {
     fn drop(&mut self) {
         let shared = &self.engine.shared;
-        // In a forked child all of this is the parent's, who goes on with it.
-        if shared.is_inherited() {
+        // In a forked child all of this is the parent's, who goes on with it. One that is retired closes
+        // already, and whoever had it do so waits for its report.
+        if shared.is_inherited() || self.group.is_retired() {
             return;
-        }
-        if self.group.is_retired() {
-            // It closes already, and whoever had it do so waits for its report. Nobody drives it from now on:
-            // the keeper is to find that it is finished, or to see to it.
-            return self.group.nudge();
         }
         let until = shared.clock.now() + shared.options.drain_timeout;
         self.group.retire(Mode::Draining(until));

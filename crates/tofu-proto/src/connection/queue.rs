@@ -367,6 +367,25 @@ mod tests {
         assert_eq!(queue.into_unsent().collect::<Vec<_>>(), messages[gone..]);
     }
 
+    /// The first frame leaves from its message, and a large one as well.
+    #[test]
+    fn memory_is_wanted_when_a_chunk_of_copies_begins() {
+        let mut queue = SendQueue::default();
+        let small = message(1, 1_000);
+        assert!(!queue.wants_memory(&small));
+        queue.push(small.clone());
+        assert!(queue.wants_memory(&small));
+        assert!(!queue.wants_memory(&message(2, COPIED_MAX)));
+        queue.spare().push(Vec::new());
+        assert!(!queue.wants_memory(&small), "it has some");
+        let in_one_chunk = CHUNK_MAX / small.frame_len();
+        for _ in 0..in_one_chunk {
+            queue.push(small.clone());
+            assert_eq!(queue.rest.len(), 1);
+        }
+        assert!(queue.wants_memory(&small), "the chunk is full");
+    }
+
     #[test]
     fn it_knows_which_op_codes_have_not_left() {
         let (mut queue, _) = queue_of(&[1, 1]);

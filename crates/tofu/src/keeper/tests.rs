@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,8 @@ struct Group {
     calls: Mutex<Vec<Call>>,
     /// Whether its poller can be nested.
     can_nest: bool,
+    /// Whether it keeps memory for what may be gathered.
+    has_memory: AtomicBool,
     /// What a caller sleeps in.
     #[cfg(loom)]
     poller: Bell,
@@ -78,7 +83,9 @@ impl Cared for Group {
         reactor.timer
     }
 
-    fn give_up_memory(&self) {}
+    fn give_up_memory(&self) {
+        self.has_memory.store(false, Ordering::Relaxed);
+    }
 
     fn nest(&self, _: &Registry) -> io::Result<()> {
         self.can_nest
@@ -102,6 +109,7 @@ impl Group {
             clock: AtomicU64::new(NOW.as_nanos()),
             calls: Mutex::default(),
             can_nest,
+            has_memory: AtomicBool::new(true),
             #[cfg(loom)]
             poller: Bell::default(),
         });
@@ -243,6 +251,19 @@ fn timers_of_a_group_that_cannot_be_watched_are_kept() {
     let (group, mut ward) = Group::with(standing_back(BACK_MAX), Some(due), false);
     group.keep_until(&mut ward, due);
     assert_eq!(group.seat.take().timer, None);
+}
+
+#[cfg(not(loom))]
+#[test]
+fn memory_is_kept_while_something_gathers_and_given_up_when_nothing_does() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.gather();
+        visit(&mut ward, false);
+        assert!(group.has_memory.load(Ordering::Relaxed), "{care:?}");
+        visit(&mut ward, false);
+        assert!(!group.has_memory.load(Ordering::Relaxed), "{care:?}");
+    }
 }
 
 /// All that can happen at the same time happens at one time, `NOW`. Then the clock goes on, nobody but the

@@ -16,7 +16,11 @@ pub(super) fn of(socket: &mio::net::UnixStream) -> Option<Credentials> {
 
 /// Those of this process.
 pub(crate) fn own() -> Option<Credentials> {
-    system::own()
+    ARE_TOLD.then(|| Credentials {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        pid: Some(std::process::id()),
+    })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -34,15 +38,6 @@ mod system {
             gid: told.gid(),
             // Zero: it is in a namespace that we do not see into.
             pid: u32::try_from(told.pid()).ok().filter(|pid| *pid != 0),
-        })
-    }
-
-    #[allow(clippy::unnecessary_wraps, reason = "other systems tell none")]
-    pub(super) fn own() -> Option<Credentials> {
-        Some(Credentials {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-            pid: Some(std::process::id()),
         })
     }
 }
@@ -80,15 +75,6 @@ mod system {
     fn pid(_: &mio::net::UnixStream) -> Option<u32> {
         None
     }
-
-    #[allow(clippy::unnecessary_wraps, reason = "other systems tell none")]
-    pub(super) fn own() -> Option<Credentials> {
-        Some(Credentials {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-            pid: Some(std::process::id()),
-        })
-    }
 }
 
 #[cfg(not(any(
@@ -106,10 +92,6 @@ mod system {
     pub(super) const ARE_TOLD: bool = false;
 
     pub(super) fn told(_: &mio::net::UnixStream) -> Option<Credentials> {
-        None
-    }
-
-    pub(super) fn own() -> Option<Credentials> {
         None
     }
 }

@@ -223,7 +223,8 @@ impl Reactor {
         let read = (|| {
             for reads in 0..READS_MAX {
                 // What the turn has no room for would have to be copied. Half of the room is for the others.
-                let share = group.engine.pool.messages_per_turn() >> reads.min(1);
+                let room = group.engine.pool.messages_per_turn();
+                let share = if reads == 0 { room } else { room / 2 };
                 if self.received >= share {
                     break;
                 }
