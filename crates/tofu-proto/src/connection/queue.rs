@@ -379,11 +379,12 @@ mod tests {
         queue.spare().push(Vec::new());
         assert!(!queue.wants_memory(&small), "it has some");
         let in_one_chunk = CHUNK_MAX / small.frame_len();
-        for _ in 0..in_one_chunk {
+        for count in 1..=in_one_chunk {
             queue.push(small.clone());
             assert_eq!(queue.rest.len(), 1);
+            let is_full = count == in_one_chunk;
+            assert_eq!(queue.wants_memory(&small), is_full, "{count}");
         }
-        assert!(queue.wants_memory(&small), "the chunk is full");
     }
 
     #[test]
