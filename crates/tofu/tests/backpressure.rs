@@ -413,6 +413,55 @@ fn starved_channels_are_served_in_turn() {
     });
 }
 
+/// Many peers send as fast as they can, and one asks now and then: it need not wait until each of the others
+/// had its turn.
+#[test]
+fn who_streams_does_not_delay_who_asks() {
+    const POOL: usize = 64;
+    const FLOODERS: usize = 12;
+    over_both(|address| {
+        let engine = Engine::new(Options::default().pool_messages(0, POOL)).unwrap();
+        let mut p = raw_pair(&engine, address);
+        let flood: Vec<u8> =
+            frame(&Message::signal(ChannelNumber::UNASSIGNED).with_body([0; 1000])).repeat(POOL);
+        let peers: Vec<_> = (0..FLOODERS)
+            .map(|_| another(&mut p.server, &p.address))
+            .collect();
+        let flooders: Vec<_> = peers
+            .into_iter()
+            .map(|(mut raw, _)| {
+                let flood = flood.clone();
+                thread::spawn(move || while raw.try_write(&flood).is_ok() {})
+            })
+            .collect();
+        // Until all have shown that they stream, none can be told from another.
+        let (mut noise, mut asked_at, mut is_late, mut heard) = (0, None, false, 0);
+        while heard < 100 {
+            match next(&mut p.server) {
+                Event::Message(message) if message.channel() == p.at_server => {
+                    let waited = noise - asked_at.take().expect("asked");
+                    assert!(is_late || waited <= 2 * POOL, "{waited} came before it");
+                    heard += usize::from(!is_late);
+                    is_late = false;
+                }
+                Event::Message(_) => noise += 1,
+                // This thread was kept from reading: that is no fault of the others'.
+                Event::PoolEmpty => is_late = true,
+                other => panic!("unexpected: {other:?}"),
+            }
+            if asked_at.is_none() && noise > 200 * FLOODERS && noise % 7 == 0 {
+                p.raw
+                    .send(&Message::request(ChannelNumber::UNASSIGNED).with_id(1));
+                asked_at = Some(noise);
+            }
+        }
+        drop(p.server);
+        for flooder in flooders {
+            flooder.join().expect("thrown out");
+        }
+    });
+}
+
 #[test]
 fn starved_groups_are_served_in_turn() {
     let engine = Engine::new(Options::default().pool_messages(0, 1)).unwrap();

@@ -11,7 +11,7 @@ use tofu_proto::{Connection, Status};
 
 use super::{
     Reactor,
-    channel::{End, Listener, ListenerSocket, OpenSocket, Peer, Socket},
+    channel::{End, Listener, ListenerSocket, OpenSocket, Pace, Peer, Socket},
 };
 use crate::{
     budget::Charge,
@@ -53,7 +53,7 @@ impl Reactor {
                 Err(_) => {}
             }
         }
-        self.come_back(token);
+        self.come_back(token, Pace::Streaming);
     }
 
     /// A new listener is opened; one that paused goes on; one that was closed is gone. An error is the

@@ -81,6 +81,14 @@ pub(crate) struct Peer {
     pub(crate) gathering: Gathering,
     /// Whether the driver has been told that frames wait here for its look.
     pub(crate) is_noted: bool,
+    pub(crate) pace: Pace,
+}
+
+/// How much came when a channel was last read. Those of whom little is expected go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Quiet,
+    Streaming,
 }
 
 /// Whether a post was refused for want of room, so that the application is to hear when there is some.
@@ -188,6 +196,7 @@ impl Peer {
             noted: Noted::default(),
             gathering: Gathering::default(),
             is_noted: false,
+            pace: Pace::Quiet,
         }
     }
 

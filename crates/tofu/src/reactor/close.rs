@@ -47,7 +47,7 @@ impl Reactor {
         peer.flush(&group.registry, token, self.now, By::Driver);
         if peer.is_broken() && !peer.connection.is_held() {
             // No readiness may ever tell.
-            self.come_back(token);
+            self.come_back(token, peer.pace);
         }
         if peer.connection.queue().is_empty() && !peer.is_noted {
             group.take_memory(&mut peer.connection);
@@ -69,7 +69,7 @@ impl Reactor {
         }
         match peer.connection.handle_timeout(self.now) {
             // It is read on in the next turn, and only then there is reason to complain.
-            Some(_) if self.unfinished.contains(&token) => return Ok(()),
+            Some(_) if self.unfinished.contains_key(&token) => return Ok(()),
             Some(status) => return Err(status.into()),
             None => {}
         }
@@ -220,7 +220,7 @@ impl Reactor {
         // What was held back for want of messages is thrown away with the rest.
         if peer.connection.is_held() {
             peer.connection.resume(self.now);
-            self.come_back(token);
+            self.come_back(token, peer.pace);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ pub(crate) mod seat;
 pub(crate) mod timers;
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -34,7 +34,7 @@ use tofu_proto::{Instant, Message};
 pub(crate) use self::busy_poll::BusyPoll;
 use self::{
     busy_poll::Step,
-    channel::{Channel, End, Socket},
+    channel::{Channel, End, Pace, Socket},
     close::Mode,
     seat::Driver,
     timers::{Noted, Timers},
@@ -98,10 +98,12 @@ pub(crate) struct Reactor {
     /// next one as well.
     last_read: Option<Token>,
     is_hot: bool,
+    /// Channels that are ready and stream: those of whom little is expected go first.
+    streaming: Vec<(Token, Ready)>,
     /// Channels that were not read, or accepted from, to the end.
-    unfinished: BTreeSet<Token>,
-    /// The first of them in the last turn.
-    first_unfinished: Token,
+    unfinished: BTreeMap<Token, Pace>,
+    /// The first of those that stream in the last turn.
+    first_streaming: Token,
     /// Channels that are not read because the pool is empty, first starved first.
     starved: VecDeque<Token>,
     now: Instant,
@@ -125,8 +127,9 @@ impl Reactor {
             bytes_read: 0,
             last_read: None,
             is_hot: false,
-            unfinished: BTreeSet::new(),
-            first_unfinished: Token(0),
+            streaming: Vec::new(),
+            unfinished: BTreeMap::new(),
+            first_streaming: Token(0),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
             busy_poll,
@@ -268,8 +271,8 @@ impl Reactor {
     }
 
     /// Sees to this channel once more in the next turn.
-    fn come_back(&mut self, token: Token) {
-        self.unfinished.insert(token);
+    fn come_back(&mut self, token: Token, pace: Pace) {
+        self.unfinished.insert(token, pace);
     }
 
     /// All that can be done without asking the poller.
@@ -289,22 +292,40 @@ impl Reactor {
         }
         self.expire(group);
         self.feed_starved(group);
-        self.go_on_with_unfinished(group);
     }
 
-    /// Each turn another channel is the first, for the first may use up what the turn can receive.
-    fn go_on_with_unfinished(&mut self, group: &Arc<Group>) {
-        let unfinished = std::mem::take(&mut self.unfinished);
-        let last_first = self.first_unfinished;
-        let (before, after): (Vec<_>, Vec<_>) = unfinished
-            .into_iter()
-            .partition(|token| *token <= last_first);
-        for (position, token) in after.into_iter().chain(before).enumerate() {
-            if position == 0 {
-                self.first_unfinished = token;
-            }
+    /// Who was passed over, although little is expected of it, is served before others use up what the turn
+    /// can receive.
+    fn go_on_with_quiet(&mut self, group: &Arc<Group>) {
+        for token in self.take_unfinished(Pace::Quiet) {
             self.go_on(group, token);
         }
+    }
+
+    /// Each turn another one is the first, for the first may use up what the turn can receive.
+    fn go_on_with_streaming(&mut self, group: &Arc<Group>) {
+        let mut unfinished = self.take_unfinished(Pace::Streaming);
+        let behind = unfinished.partition_point(|token| *token <= self.first_streaming);
+        unfinished.rotate_left(behind);
+        if let Some(first) = unfinished.first() {
+            self.first_streaming = *first;
+        }
+        for token in unfinished {
+            self.go_on(group, token);
+        }
+    }
+
+    /// In the order of their tokens.
+    fn take_unfinished(&mut self, pace: Pace) -> Vec<Token> {
+        let mut taken = Vec::new();
+        self.unfinished.retain(|token, its| {
+            let stays = *its != pace;
+            if !stays {
+                taken.push(*token);
+            }
+            stays
+        });
+        taken
     }
 
     fn flush_gathered(&mut self, group: &Arc<Group>, token: Token) {
@@ -375,20 +396,29 @@ impl Reactor {
         }
     }
 
+    /// First those of whom little is expected, then those that stream: each time who could not be read to the
+    /// end in the last turn, then whose socket is ready now.
     fn dispatch(&mut self, group: &Arc<Group>) {
         self.now = group.engine.clock.now();
+        self.go_on_with_quiet(group);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for (token, ready) in events.iter() {
             if token != WAKER {
-                self.ready(group, token, ready);
+                self.ready(group, token, ready, Pace::Quiet);
             }
         }
         self.events = events;
         self.events.clear();
+        self.go_on_with_streaming(group);
+        let mut streaming = std::mem::take(&mut self.streaming);
+        for (token, ready) in streaming.drain(..) {
+            self.ready(group, token, ready, Pace::Streaming);
+        }
+        self.streaming = streaming;
     }
 
-    /// Sees to a channel whose socket is ready.
-    fn ready(&mut self, group: &Arc<Group>, token: Token, ready: Ready) {
+    /// Sees to a channel whose socket is ready, unless it has to wait until it is the turn of its pace.
+    fn ready(&mut self, group: &Arc<Group>, token: Token, ready: Ready, turn: Pace) {
         let Some(mut channel) = group.channel_at(token) else {
             return;
         };
@@ -397,6 +427,9 @@ impl Reactor {
             End::Listener(listener) => {
                 self.accept(group, token, listener);
                 Ok(())
+            }
+            End::Peer(peer) if peer.pace == Pace::Streaming && turn == Pace::Quiet => {
+                return self.streaming.push((token, ready));
             }
             End::Peer(peer) if matches!(peer.socket, Socket::Connecting { .. }) => {
                 self.check_connecting(group, token, peer, identity)

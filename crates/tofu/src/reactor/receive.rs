@@ -10,7 +10,7 @@ use tofu_proto::{Message, OpCode, Received, Status};
 
 use super::{
     Reactor,
-    channel::{End, Peer, Socket, Writing},
+    channel::{End, Pace, Peer, Socket, Writing},
     close::Mode,
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
-/// Bytes read at once up to which the peer is likely to wait for an answer. One that streams does not, and
-/// reading its socket again and again would only get into its way.
+/// Bytes read at once up to which the peer is likely to wait for an answer. One that streams does not: others
+/// go first, and reading its socket again and again would only get into its way.
 const HOT_BYTES_MAX: u64 = 8 * 1024;
 /// Messages that are taken from the pool at once while many come, one for so many bytes.
 const BURST_MAX: usize = 32;
@@ -163,7 +163,7 @@ impl Reactor {
             kept => self.conclude(group, token, peer, kept),
         };
         let starves =
-            over.is_ok() && peer.connection.is_held() && !self.unfinished.contains(&token);
+            over.is_ok() && peer.connection.is_held() && !self.unfinished.contains_key(&token);
         self.after(group, channel, over);
         starves
     }
@@ -184,7 +184,11 @@ impl Reactor {
         let bytes = self.bytes_read - bytes_before;
         if bytes > 0 {
             let again = self.last_read.replace(token) == Some(token);
-            self.is_hot = again && bytes <= HOT_BYTES_MAX;
+            peer.pace = match bytes {
+                0..=HOT_BYTES_MAX => Pace::Quiet,
+                _ => Pace::Streaming,
+            };
+            self.is_hot = again && peer.pace == Pace::Quiet;
         }
         self.conclude(group, token, peer, read)
     }
@@ -207,7 +211,7 @@ impl Reactor {
                 _ => Ok(()),
             },
             Read::Unfinished => {
-                self.come_back(token);
+                self.come_back(token, peer.pace);
                 Ok(())
             }
             Read::Starved => {
