@@ -113,6 +113,11 @@ pub(crate) const ALL: &[Entry] = &[
         make: || Box::new(tofu::Tofu::default()),
     },
     Entry {
+        name: "tofu-single",
+        scope: Scope::Streams,
+        make: || Box::new(tofu::Tofu::single()),
+    },
+    Entry {
         name: "tofu-nopoll",
         scope: Scope::OnRequest,
         make: || Box::new(tofu::Tofu::without_poll()),

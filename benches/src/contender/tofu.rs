@@ -1,10 +1,10 @@
 //! tofu with its default options; `tofu-nopoll` with no busy poll.
 //!
 //! The client makes a message with a copy of the body, in memory of one that it posted before
-//! (`ChannelGroup::message`), posts it, and receives answers one by one; when the queue of the channel is
-//! full, it waits for `Drained`. The server receives as many as are at hand (`recv_many`) and answers each.
+//! (`ChannelGroup::message`), posts 16 at a time (`post_many`; `tofu-single`: each alone) or what it has before it
+//! waits, and receives answers one by one; when the queue of the channel is full, it waits for `Drained`. The server receives as many as are at hand (`recv_many`) and answers each.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, PostError,
@@ -18,11 +18,23 @@ use super::{
 
 /// Events that the server receives at once.
 const EVENTS_MAX: usize = 1024;
+/// Messages that the client posts at once.
+const BATCH_MAX: usize = 16;
 
 /// With these options.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tofu {
     options: Options,
+    batch_max: usize,
+}
+
+impl Default for Tofu {
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            batch_max: BATCH_MAX,
+        }
+    }
 }
 
 impl Tofu {
@@ -30,6 +42,15 @@ impl Tofu {
     pub(crate) fn without_poll() -> Self {
         Self {
             options: Options::default().busy_poll(Duration::ZERO),
+            ..Self::default()
+        }
+    }
+
+    /// Each message is posted alone.
+    pub(crate) fn single() -> Self {
+        Self {
+            batch_max: 1,
+            ..Self::default()
         }
     }
 }
@@ -63,7 +84,9 @@ impl Contender for Tofu {
     }
 
     fn connect(&self, endpoint: &Endpoint) -> Fallible<Box<dyn Client>> {
-        Ok(Box::new(Peer::connect(endpoint, self.options.clone())?))
+        let mut peer = Peer::connect(endpoint, self.options.clone())?;
+        peer.batch_max = self.batch_max;
+        Ok(Box::new(peer))
     }
 }
 
@@ -82,6 +105,9 @@ pub(crate) struct Peer {
     _engine: Engine,
     pub(crate) group: ChannelGroup,
     pub(crate) channel: ChannelNumber,
+    /// Messages to post at once, when there are so many.
+    batch: VecDeque<Message>,
+    batch_max: usize,
 }
 
 impl Peer {
@@ -94,6 +120,8 @@ impl Peer {
             _engine: engine,
             group,
             channel,
+            batch: VecDeque::new(),
+            batch_max: BATCH_MAX,
         })
     }
 }
@@ -144,15 +172,24 @@ impl Messenger for Peer {
             Kind::Request => OpCode::Request,
         };
         let message = self.group.message(op_code, self.channel);
-        post_patiently(&mut self.group, message.with_body(body(kind, len)))
+        self.batch.push_back(message.with_body(body(kind, len)));
+        if self.batch.len() >= self.batch_max {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Fallible {
-        // `recv` sends what has been gathered.
+        while let Err(refused) = self.group.post_many(&mut self.batch) {
+            let message = full_or_error(refused)?;
+            self.batch.push_front(message);
+            while !matches!(self.group.recv()?, Event::Drained(_)) {}
+        }
         Ok(())
     }
 
     fn answer(&mut self) -> Fallible {
+        self.flush()?;
         answer(&mut self.group)?;
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tofu_proto::Instant;
 
 /// Bytes that are gathered before they are written.
-pub(crate) const GATHERED_MAX: usize = 128 * 1024;
+pub(crate) const GATHERED_MAX: usize = 64 * 1024;
 /// Messages that are posted this close to each other leave together.
 const PAUSE: Duration = Duration::from_micros(20);
 /// Messages that gather between two looks at the clock.
