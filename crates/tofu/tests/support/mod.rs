@@ -15,7 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub use tofu::testing::over_both;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Frame, Header, Message, OpCode, Options,
-    Reason, Status, testing::TemporaryUds,
+    Reason, Status,
 };
 
 /// How long anything may take before the test fails.
