@@ -47,7 +47,10 @@ fn draw(chart: &Chart, performance: &str) -> Figure {
     for (transport, bars) in rows(performance, chart.row) {
         let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
         y += 18;
-        let _ = writeln!(svg, "<text class=\"name start\" x=\"4\" y=\"{y}\">{transport}</text>");
+        let _ = writeln!(
+            svg,
+            "<text class=\"name start\" x=\"4\" y=\"{y}\">{transport}</text>"
+        );
         y += 6;
         for bar in bars {
             let len = bar.value / longest * f64::from(WIDTH - LABEL - 80);
@@ -83,8 +86,8 @@ struct Bar {
 fn rows(performance: &str, first_words: &str) -> Vec<(String, Vec<Bar>)> {
     let table: Vec<Vec<&str>> = performance
         .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
-        .map(|row| row.split(" | ").map(str::trim).collect())
+        .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'))
+        .map(|row| row.split('|').map(str::trim).collect())
         .collect();
     let heads = table
         .iter()
@@ -96,32 +99,25 @@ fn rows(performance: &str, first_words: &str) -> Vec<(String, Vec<Bar>)> {
         .unwrap_or_else(|| panic!("PERFORMANCE.md has no row {first_words:?}"));
     table[place..place + 2]
         .iter()
-        .map(|row| (row_name(row), bars(heads, row)))
+        .map(|row| (row[1].to_owned(), bars(heads, row)))
         .collect()
 }
 
-/// The second row of a pair has an empty cell in front, of which splitting leaves a bar.
-fn row_name(row: &[&str]) -> String {
-    let transport = row.iter().find(|cell| ["tcp", "uds"].contains(cell));
-    transport.expect("a transport").to_string()
-}
-
+/// The figures of a row: of all contenders, but not twice of raw sockets.
 fn bars(heads: &[&str], row: &[&str]) -> Vec<Bar> {
-    let from_end = |column: usize| heads.len() - column;
-    (2..heads.len())
-        .filter(|column| heads[*column] != "best raw")
-        .map(|column| {
-            let cell = row[row.len() - from_end(column)];
+    let cells = heads.iter().zip(row).skip(2);
+    cells
+        .filter(|(head, _)| **head != "best raw")
+        .map(|(head, cell)| {
             let written: String = cell
                 .chars()
                 .skip_while(|c| *c == '*')
                 .take_while(|c| c.is_ascii_digit() || *c == '.')
                 .collect();
-            let value = written.parse().unwrap_or_else(|_| panic!("{cell} is no figure"));
-            let name = match heads[column] {
-                "omq, its best profile" => "omq",
-                name => name,
-            };
+            let value = written
+                .parse()
+                .unwrap_or_else(|_| panic!("{cell} is no figure"));
+            let (name, _) = head.split_once(',').unwrap_or((head, ""));
             Bar {
                 name: name.to_owned(),
                 value,
