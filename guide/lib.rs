@@ -8,10 +8,12 @@
 
 pub mod figures;
 
-/// A module for each chapter with Rust in it, so that a failing block is named by its chapter.
+/// A module for each chapter with Rust in it, so that a failing block is named by its chapter. They are there
+/// for nobody but the tests.
 macro_rules! chapters {
     ($($name:ident: $file:literal,)*) => {
         $(
+            #[cfg(doctest)]
             #[doc = include_str!(concat!("src/", $file))]
             mod $name {}
         )*
