@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::HashSet, fs, path::Path};
 
-use support::{chapters, pages, prose, read, root};
+use support::{all_chapters, chapters, name_of, pages, prose, read, root};
 
 /// Where the links of a page point to.
 fn links(page: &str) -> Vec<String> {
@@ -71,7 +71,7 @@ fn check(path: &Path, page: &str, inside: &Path) -> usize {
 fn every_link_of_the_guide_leads_somewhere_in_the_guide() {
     let folder = chapters();
     let mut checked = 0;
-    for path in pages(&folder) {
+    for path in all_chapters() {
         checked += check(&path, &read(&path), &folder);
     }
     assert!(checked > 60, "{checked}");
@@ -90,12 +90,8 @@ fn every_link_of_the_pages_beside_the_code_leads_somewhere() {
 fn every_chapter_is_listed() {
     let summary = read(&chapters().join("SUMMARY.md"));
     let listed: HashSet<_> = links(&summary).into_iter().collect();
-    for path in pages(&chapters()) {
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+    for path in all_chapters() {
+        let name = name_of(&path);
         assert!(
             name == "SUMMARY.md" || listed.contains(&name),
             "{name} is in no list"
@@ -105,13 +101,9 @@ fn every_chapter_is_listed() {
 
 #[test]
 fn every_chapter_with_rust_in_it_is_run() {
-    for path in pages(&chapters()) {
+    for path in all_chapters() {
         let page = fs::read_to_string(&path).expect("a chapter");
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+        let name = name_of(&path);
         let is_run = tofu_guide::CHAPTERS.contains(&name.as_str());
         assert!(is_run || !page.contains("\n```rust\n"), "{name} is not run");
     }

@@ -72,6 +72,13 @@ fn every_refusal_and_every_violation_has_a_row() {
 }
 
 #[test]
+fn every_way_for_a_call_to_have_no_answer_has_a_row() {
+    let page = chapter("errors.md");
+    let known = variants(&source("tofu/src/channel_group/call.rs"), "CallError");
+    assert_eq!(told(&page, "## When a call has no answer", 0), known);
+}
+
+#[test]
 fn every_event_has_a_row() {
     let page = chapter("thinking.md");
     let known = variants(&source("tofu/src/event.rs"), "Event");

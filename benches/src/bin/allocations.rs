@@ -125,10 +125,10 @@ impl Client {
     }
 
     fn post(&mut self, op_code: OpCode) -> Fallible {
-        let message = if self.reused {
-            self.group.message(op_code, self.channel)
-        } else {
-            Message::new(op_code, self.channel)
+        let message = match (self.reused, op_code) {
+            (false, _) => Message::new(op_code, self.channel, 0),
+            (true, OpCode::Signal) => self.group.signal(self.channel),
+            (true, _) => self.group.request(self.channel),
         };
         let mut outcome = self.group.post(message.with_body(&self.body));
         while let Err(refused) = outcome {
@@ -203,9 +203,8 @@ fn serve(address: &Address) -> Fallible {
             match event {
                 Event::Listening { address, .. } => println!("{address}"),
                 Event::Message(message) if message.op_code() != OpCode::Signal => {
-                    let echo = message.op_code().echo().ok_or("no answer to that")?;
-                    let answer = group.message(echo, message.channel()).with_id(message.id());
-                    group.post(answer.with_body(message.body()))?;
+                    let answer = group.reply(message)?.with_body(message.body());
+                    group.post(answer)?;
                 }
                 _ => {}
             }

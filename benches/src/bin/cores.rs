@@ -18,7 +18,7 @@ use std::{
 };
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options};
+use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, Options};
 
 type Fallible<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -134,7 +134,7 @@ impl Worker {
         let (mut count, mut time) = (0_u32, Duration::ZERO);
         while time < TIME {
             for _ in 0..BURST {
-                let signal = self.client.message(OpCode::Signal, self.channel);
+                let signal = self.client.signal(self.channel);
                 self.client.post(signal.with_body(BODY))?;
             }
             // Entering it, the client's driver writes what is left.

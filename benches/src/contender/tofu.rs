@@ -70,12 +70,8 @@ impl Contender for Tofu {
                         Endpoint::Uds(_) => ready(endpoint),
                     },
                     Event::Message(message) if message.op_code() != OpCode::Signal => {
-                        let echo = message
-                            .op_code()
-                            .echo()
-                            .ok_or("a message without an answer")?;
-                        let answer = group.message(echo, message.channel()).with_id(message.id());
-                        group.post(answer.with_body(message.body()))?;
+                        let answer = group.reply(message)?.with_body(message.body());
+                        group.post(answer)?;
                     }
                     _ => {}
                 }
@@ -167,11 +163,10 @@ pub(crate) fn answer(group: &mut ChannelGroup) -> Fallible<Message> {
 
 impl Messenger for Peer {
     fn post(&mut self, kind: Kind, len: usize) -> Fallible {
-        let op_code = match kind {
-            Kind::Signal => OpCode::Signal,
-            Kind::Request => OpCode::Request,
+        let message = match kind {
+            Kind::Signal => self.group.signal(self.channel),
+            Kind::Request => self.group.request(self.channel),
         };
-        let message = self.group.message(op_code, self.channel);
         self.batch.push_back(message.with_body(body(kind, len)));
         if self.batch.len() >= self.batch_max {
             self.flush()?;

@@ -90,7 +90,7 @@ mod tests {
     const CHANNEL: ChannelNumber = ChannelNumber::new(1);
 
     fn answer(id: u64) -> Message {
-        Message::new(tofu::OpCode::Response, CHANNEL).with_id(id)
+        Message::new(tofu::OpCode::Response, CHANNEL, id)
     }
 
     #[test]

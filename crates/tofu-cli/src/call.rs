@@ -86,7 +86,7 @@ impl<'a> Exchange<'a> {
         let template = arguments
             .headers
             .iter()
-            .fold(Message::new(op_code, channel), |message, header| {
+            .fold(Message::new(op_code, channel, 0), |message, header| {
                 message.with_header(&header.name, &header.value)
             })
             .with_body(body);

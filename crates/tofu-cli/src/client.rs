@@ -89,9 +89,8 @@ impl<'a> Client<'a> {
             Err(error) => error,
         };
         match error.refusal() {
-            Refusal::QueueFull { .. }
-            | Refusal::ChannelClosing(_)
-            | Refusal::InvalidChannelNumber(_) => Ok(None),
+            Refusal::QueueFull { .. } => Ok(None),
+            refusal if refusal.is_channel_over() => Ok(None),
             refusal => Err(self.failure(refusal)),
         }
     }

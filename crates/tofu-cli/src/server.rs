@@ -200,7 +200,7 @@ impl<S: Service> Server<'_, S> {
                     return Ok(());
                 }
                 // The channel has ended meanwhile: nobody waits for these answers any more.
-                Refusal::ChannelClosing(_) | Refusal::InvalidChannelNumber(_) => return Ok(()),
+                refusal if refusal.is_channel_over() => return Ok(()),
                 refusal => return Err(Failure::new(self.command, refusal)),
             }
         }

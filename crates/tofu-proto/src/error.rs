@@ -78,6 +78,15 @@ impl Refusal {
             Self::ShutdownStarted => Status::SHUTDOWN_STARTED,
         }
     }
+
+    /// Whether the channel has ended, or is about to: for one who answers late no mistake, but the way of the
+    /// world.
+    pub const fn is_channel_over(&self) -> bool {
+        matches!(
+            self,
+            Self::ChannelClosing(_) | Self::InvalidChannelNumber(_)
+        )
+    }
 }
 
 impl fmt::Display for Refusal {

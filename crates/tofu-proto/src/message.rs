@@ -80,14 +80,22 @@ impl Content {
         self.defect = None;
     }
 
-    const fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
+    const fn empty() -> Self {
+        Self::new(
+            OpCode::Request,
+            ChannelNumber::UNASSIGNED,
+            MessageId::UNASSIGNED,
+        )
+    }
+
+    const fn new(op_code: OpCode, channel: ChannelNumber, id: MessageId) -> Self {
         Self {
             op_code,
             origin: Origin::Application,
             more: false,
             status: Status::SUCCESS,
             channel,
-            id: MessageId::UNASSIGNED,
+            id,
             payload: Vec::new(),
             text_headers_len: 0,
             defect: None,
@@ -125,7 +133,7 @@ pub struct Blank(Option<Box<Content>>);
 impl Blank {
     /// Memory for text headers and body of `capacity` bytes together.
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut content = Content::new(OpCode::Request, ChannelNumber::UNASSIGNED);
+        let mut content = Content::empty();
         content.payload.reserve(capacity);
         Self(Some(Box::new(content)))
     }
@@ -165,11 +173,14 @@ impl core::error::Error for NoReply {}
 
 /// Making messages.
 impl Message {
-    /// An empty message with this op code.
+    /// An empty message with this op code and id. Mostly another constructor says the same better:
+    /// [`request`](Self::request), [`signal`](Self::signal), [`reply`](Self::reply) to a message.
+    ///
+    /// With id 0 the engine assigns the next of its sequence; a response needs the id of its request.
     #[inline]
-    pub fn new(op_code: OpCode, channel: ChannelNumber) -> Self {
+    pub fn new(op_code: OpCode, channel: ChannelNumber, id: impl Into<MessageId>) -> Self {
         Self {
-            content: Owned(Some(Box::new(Content::new(op_code, channel)))),
+            content: Owned(Some(Box::new(Content::new(op_code, channel, id.into())))),
         }
     }
 
@@ -182,36 +193,44 @@ impl Message {
     /// assert_eq!(welcome.header("~listen_on"), Some("tcp|127.0.0.1|0"));
     /// ```
     pub fn welcome_request(address: &Address) -> Self {
-        Self::new(OpCode::WelcomeRequest, ChannelNumber::UNASSIGNED)
-            .with_header(LISTEN_ON, alloc::format!("{address}"))
+        Self::new(
+            OpCode::WelcomeRequest,
+            ChannelNumber::UNASSIGNED,
+            MessageId::UNASSIGNED,
+        )
+        .with_header(LISTEN_ON, alloc::format!("{address}"))
     }
 
     /// Connects to `address`, and is the first message that the server gets.
     pub fn hello_request(address: &Address) -> Self {
-        Self::new(OpCode::HelloRequest, ChannelNumber::UNASSIGNED)
-            .with_header(CONNECT_TO, alloc::format!("{address}"))
+        Self::new(
+            OpCode::HelloRequest,
+            ChannelNumber::UNASSIGNED,
+            MessageId::UNASSIGNED,
+        )
+        .with_header(CONNECT_TO, alloc::format!("{address}"))
     }
 
     /// Asks the peer something.
     #[inline]
     pub fn request(channel: ChannelNumber) -> Self {
-        Self::new(OpCode::Request, channel)
+        Self::new(OpCode::Request, channel, MessageId::UNASSIGNED)
     }
 
     /// Tells the peer something.
     #[inline]
     pub fn signal(channel: ChannelNumber) -> Self {
-        Self::new(OpCode::Signal, channel)
+        Self::new(OpCode::Signal, channel, MessageId::UNASSIGNED)
     }
 
     /// Closes gracefully: everything posted before still arrives.
     pub fn bye_request(channel: ChannelNumber) -> Self {
-        Self::new(OpCode::ByeRequest, channel)
+        Self::new(OpCode::ByeRequest, channel, MessageId::UNASSIGNED)
     }
 
     /// Closes at once: what is still queued comes back.
     pub fn bye_signal(channel: ChannelNumber) -> Self {
-        Self::new(OpCode::ByeSignal, channel)
+        Self::new(OpCode::ByeSignal, channel, MessageId::UNASSIGNED)
     }
 
     /// The answer to this message, empty, with its channel and id.
@@ -224,7 +243,7 @@ impl Message {
             .op_code
             .echo()
             .ok_or(NoReply(self.content.op_code))?;
-        Ok(Self::new(echo, self.content.channel).with_id(self.content.id))
+        Ok(Self::new(echo, self.content.channel, self.content.id))
     }
 
     /// Turns this message into its own answer, with its channel, id, text headers, body and memory.
@@ -365,6 +384,25 @@ impl Message {
         core::str::from_utf8(self.text_headers().value(name)?).ok()
     }
 
+    /// The address in a welcome or a hello: where to listen or connect, and in the engine's WelcomeResponse what
+    /// was really bound. `None` if there is none, or it is not one.
+    ///
+    /// ```
+    /// use tofu_proto::{Address, ChannelNumber, Message};
+    ///
+    /// let address: Address = "tcp://127.0.0.1:7099".parse().unwrap();
+    /// assert_eq!(Message::hello_request(&address).address(), Some(address));
+    /// assert_eq!(Message::request(ChannelNumber::new(1)).address(), None);
+    /// ```
+    pub fn address(&self) -> Option<Address> {
+        let name = match self.content.op_code.op_type() {
+            OpType::Welcome => LISTEN_ON,
+            OpType::Hello => CONNECT_TO,
+            OpType::Regular | OpType::Bye => return None,
+        };
+        Address::from_bytes(self.text_headers().value(name)?).ok()
+    }
+
     /// All its text headers.
     #[inline]
     pub fn text_headers(&self) -> TextHeaders<'_> {
@@ -470,9 +508,7 @@ impl Message {
     /// An empty message of its own.
     #[inline]
     pub fn from_memory(memory: Blank) -> Self {
-        let content = memory
-            .0
-            .unwrap_or_else(|| Box::new(Content::new(OpCode::Request, ChannelNumber::UNASSIGNED)));
+        let content = memory.0.unwrap_or_else(|| Box::new(Content::empty()));
         Self {
             content: Owned(Some(content)),
         }
@@ -635,7 +671,7 @@ mod tests {
 
     #[test]
     fn a_welcome_response_is_not_posted() {
-        let message = Message::new(OpCode::WelcomeResponse, CHANNEL).with_id(1);
+        let message = Message::new(OpCode::WelcomeResponse, CHANNEL, 1);
         assert_eq!(
             refusal(&message),
             Refusal::InvalidOpCode(OpCode::WelcomeResponse)
@@ -645,7 +681,7 @@ mod tests {
     #[test]
     fn a_response_needs_the_id_of_its_request() {
         for op in [OpCode::Response, OpCode::HelloResponse, OpCode::ByeResponse] {
-            let message = Message::new(op, CHANNEL);
+            let message = Message::new(op, CHANNEL, 0);
             assert_eq!(refusal(&message), Refusal::InvalidMessageId(op));
             assert_eq!(message.with_id(9).check(), Ok(Order::Send));
         }
@@ -654,7 +690,7 @@ mod tests {
     #[test]
     fn only_regular_messages_are_continued() {
         for op in OpCode::ALL {
-            let checked = Message::new(op, CHANNEL).with_id(1).with_more(true).check();
+            let checked = Message::new(op, CHANNEL, 1).with_more(true).check();
             match op.op_type() {
                 OpType::Regular => assert_eq!(checked, Ok(Order::Send)),
                 _ if op == OpCode::WelcomeResponse => assert!(checked.is_err()),
@@ -690,8 +726,8 @@ mod tests {
             (OpCode::HelloRequest, LISTEN_ON),
             (OpCode::WelcomeRequest, CONNECT_TO),
         ] {
-            let message =
-                Message::new(op, ChannelNumber::UNASSIGNED).with_header(header, "tcp|127.0.0.1|7");
+            let message = Message::new(op, ChannelNumber::UNASSIGNED, 0)
+                .with_header(header, "tcp|127.0.0.1|7");
             assert_eq!(refusal(&message), Refusal::WrongAddress(op));
         }
     }
@@ -708,7 +744,8 @@ mod tests {
                 (OpCode::HelloRequest, CONNECT_TO),
                 (OpCode::WelcomeRequest, LISTEN_ON),
             ] {
-                let message = Message::new(op, ChannelNumber::UNASSIGNED).with_header(header, text);
+                let message =
+                    Message::new(op, ChannelNumber::UNASSIGNED, 0).with_header(header, text);
                 let refused = refusal(&message);
                 assert_eq!(refused.status(), Status::INVALID_ADDRESS);
                 assert!(refused.to_string().contains(text), "{refused} names {text}");
@@ -760,7 +797,7 @@ mod tests {
     #[test]
     fn only_what_asks_has_a_reply() {
         for op in OpCode::ALL {
-            let message = Message::new(op, CHANNEL).with_id(3).with_body("x");
+            let message = Message::new(op, CHANNEL, 3).with_body("x");
             match op.echo() {
                 Some(echo) => {
                     let reply = message.reply().unwrap();

@@ -74,7 +74,7 @@ fn frames_of_the_original_are_written() {
         let frame_bytes = bytes(&vector, "frame_hex");
         let mut input = &frame_bytes[..];
         let mut decoder = Decoder::new();
-        let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED);
+        let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED, 0);
         let frame = decoder.peek(&mut input).expect("assigned").expect("whole");
         message.fill(frame.header.channel, &frame);
         let mut written = message.binary_header().to_bytes().to_vec();
@@ -82,8 +82,7 @@ fn frames_of_the_original_are_written() {
         assert_eq!(written, frame_bytes, "{}", vector["name"]);
 
         // And from its parts, as an application makes it.
-        let mut made = Message::new(op_code(&vector), number(&vector))
-            .with_id(id(&vector))
+        let mut made = Message::new(op_code(&vector), number(&vector), id(&vector))
             .with_more(vector["more"].as_bool().expect("a flag"));
         for header in message.text_headers() {
             made = made.with_header(header.name, header.value);

@@ -183,9 +183,14 @@ impl Group<'_> {
         shared.hold(checked);
     }
 
-    /// As [`ChannelGroup::message`].
-    pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
-        self.channels.message(op_code, channel)
+    /// As [`ChannelGroup::request`].
+    pub fn request(&self, channel: ChannelNumber) -> Message {
+        self.channels.request(channel)
+    }
+
+    /// As [`ChannelGroup::signal`].
+    pub fn signal(&self, channel: ChannelNumber) -> Message {
+        self.channels.signal(channel)
     }
 
     /// As [`ChannelGroup::notify`].

@@ -1,25 +1,17 @@
 //! The client of the README: asks, prints the answer, and says bye.
-use tofu::{Engine, Event, Message, OpCode, Options, Status};
+use std::time::Duration;
+use tofu::{Engine, Message, Options};
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("which address?")?;
+    let hello = Message::hello_request(&address.parse()?);
     let engine = Engine::new(Options::default())?;
     let mut group = engine.group()?;
-    group.post(Message::hello_request(&address.parse()?))?;
-    loop {
-        match group.recv()? {
-            Event::Message(message) if message.op_code() == OpCode::HelloResponse => {
-                group.post(Message::request(message.channel()).with_body("world"))?;
-            }
-            Event::Message(message) if message.op_code() == OpCode::Response => {
-                println!("{}", String::from_utf8_lossy(message.body()));
-                group.post(Message::bye_request(message.channel()))?;
-            }
-            Event::Closed { reason, .. } => match reason.status() {
-                Status::CHANNEL_CLOSED => return Ok(()),
-                _ => return Err(reason.into()),
-            },
-            other => println!("{other:?}"),
-        }
-    }
+    let channel = group.call(hello, PATIENCE)?.channel();
+    let answer = group.call(Message::request(channel).with_body("world"), PATIENCE)?;
+    println!("{}", String::from_utf8_lossy(answer.body()));
+    group.call(Message::bye_request(channel), PATIENCE)?;
+    Ok(())
 }

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use tofu_proto::{Blank, ChannelNumber, Message, OpCode};
+use tofu_proto::{Blank, ChannelNumber, Message, MessageId, NoReply, OpCode};
 
 /// Pieces that a thread keeps.
 const KEPT_MAX: usize = 16;
@@ -36,14 +36,22 @@ pub(crate) fn keep(message: Message) {
 
 /// An empty message, of memory that was kept if there is some.
 #[inline]
-pub(crate) fn message(op_code: OpCode, channel: ChannelNumber) -> Message {
+pub(crate) fn message(op_code: OpCode, channel: ChannelNumber, id: MessageId) -> Message {
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
     match kept {
         Some(memory) => Message::from_memory(memory)
             .with_op_code(op_code)
-            .with_channel(channel),
-        None => Message::new(op_code, channel),
+            .with_channel(channel)
+            .with_id(id),
+        None => Message::new(op_code, channel, id),
     }
+}
+
+/// The answer to a message, empty, as [`Message::reply`] makes it.
+#[inline]
+pub(crate) fn reply(to: &Message) -> Result<Message, NoReply> {
+    let echo = to.op_code().echo().ok_or(NoReply(to.op_code()))?;
+    Ok(message(echo, to.channel(), to.id()))
 }
 
 #[cfg(test)]
@@ -54,21 +62,23 @@ mod tests {
 
     #[test]
     fn what_was_posted_is_used_again_and_says_nothing_of_before() {
-        let first = message(OpCode::Signal, CHANNEL)
-            .with_id(9)
+        let first = message(OpCode::Signal, CHANNEL, MessageId::new(9))
             .with_header("a", "b")
             .with_more(true)
             .with_body([1; 1000]);
         let memory = first.payload().as_ptr();
         keep(first);
-        let again = message(OpCode::Request, CHANNEL);
+        let again = message(OpCode::Request, CHANNEL, MessageId::UNASSIGNED);
         assert_eq!(again, Message::request(CHANNEL));
         assert_eq!(again.with_body([2; 10]).payload().as_ptr(), memory);
     }
 
     #[test]
     fn little_is_kept() {
-        let large = || message(OpCode::Signal, CHANNEL).with_body(vec![0; CAPACITY_MAX + 1]);
+        let large = || {
+            message(OpCode::Signal, CHANNEL, MessageId::UNASSIGNED)
+                .with_body(vec![0; CAPACITY_MAX + 1])
+        };
         keep(large());
         assert_eq!(KEPT.with_borrow(Vec::len), 0);
         let many: Vec<_> = (0..2 * KEPT_MAX)

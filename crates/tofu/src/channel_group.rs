@@ -1,16 +1,19 @@
 //! The two ends of a channel group that an application holds: one receives, any number post.
 
+mod call;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
     mem,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tofu_proto::{ChannelNumber, Header, Message, OpCode, PostError};
+use tofu_proto::{ChannelNumber, Header, Message, MessageId, NoReply, OpCode, PostError};
 
+pub use self::call::CallError;
 use crate::{
     Event, Peer, RecvError, blanks,
     engine::Handle,
@@ -31,6 +34,8 @@ use crate::{
 #[derive(Debug)]
 pub struct ChannelGroup {
     group: Arc<Group>,
+    /// Events that came while something else was waited for: they are handed out first.
+    aside: VecDeque<Event>,
     /// Events taken from the reactor's inbox, to be handed out without any lock.
     fetched: Inbox,
     /// Whether there are any, as posters were told.
@@ -44,6 +49,7 @@ impl ChannelGroup {
     pub(crate) fn new(group: Arc<Group>, engine: Arc<Handle>) -> Self {
         Self {
             group,
+            aside: VecDeque::new(),
             fetched: Inbox::default(),
             has_unread: false,
             keeper_drives: false,
@@ -100,22 +106,37 @@ impl ChannelGroup {
         self.group.peer(channel)
     }
 
-    /// An empty message to post, made of the memory of one that this thread has posted, if it has some at
+    /// [`Message::request`], made of the memory of a message that this thread has posted, if it has some at
     /// hand. A thread that posts many messages allocates nothing for them this way.
     ///
     /// ```
-    /// use tofu::{ChannelNumber, Engine, Message, OpCode, Options};
+    /// use tofu::{ChannelNumber, Engine, Message, Options};
     ///
     /// let engine = Engine::new(Options::default())?;
     /// let group = engine.group()?;
     /// let channel = ChannelNumber::new(3);
-    /// let message = group.message(OpCode::Signal, channel).with_body("hi");
-    /// assert_eq!(message, Message::signal(channel).with_body("hi"));
+    /// let message = group.request(channel).with_body("hi");
+    /// assert_eq!(message, Message::request(channel).with_body("hi"));
     /// # Ok::<(), tofu::StartError>(())
     /// ```
     #[inline]
-    pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
-        blanks::message(op_code, channel)
+    pub fn request(&self, channel: ChannelNumber) -> Message {
+        blanks::message(OpCode::Request, channel, MessageId::UNASSIGNED)
+    }
+
+    /// [`Message::signal`], of memory at hand as [`request`](Self::request).
+    #[inline]
+    pub fn signal(&self, channel: ChannelNumber) -> Message {
+        blanks::message(OpCode::Signal, channel, MessageId::UNASSIGNED)
+    }
+
+    /// [`Message::reply`], of memory at hand as [`request`](Self::request).
+    ///
+    /// # Errors
+    /// Nothing answers this message: it is an answer itself, or an order to close.
+    #[inline]
+    pub fn reply(&self, message: &Message) -> Result<Message, NoReply> {
+        blanks::reply(message)
     }
 
     /// Posts messages in their order, first to last, until all are taken or one is refused. Where many
@@ -236,18 +257,18 @@ impl ChannelGroup {
         events: &mut Vec<Event>,
         max: usize,
     ) -> Result<usize, RecvError> {
-        if self.fetched.is_empty() {
-            self.fetch(deadline, events)?;
-        } else {
+        if self.has_events() {
             self.group.shelf.drop_all(messages_of(events));
+        } else {
+            self.fetch(deadline, events)?;
         }
         events.clear();
         while events.len() < max
-            && let Some(event) = self.fetched.pop()
+            && let Some(event) = self.pop()
         {
             events.push(event);
         }
-        self.say_unread(events.len() > 1 || !self.fetched.is_empty());
+        self.say_unread(events.len() > 1 || self.has_events());
         Ok(events.len())
     }
 
@@ -268,9 +289,15 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, RecvError>> {
-        if let Some(event) = self.next_fetched() {
-            return Poll::Ready(Ok(event));
+        while !self.has_events() {
+            ready!(self.poll_fetch(context))?;
         }
+        Poll::Ready(self.next_fetched().ok_or(RecvError))
+    }
+
+    /// Fetches events, or has the task woken when there are some.
+    fn poll_fetch(&mut self, context: &mut Context<'_>) -> Poll<Result<(), RecvError>> {
+        self.say_unread(false);
         // Not as a caller who will be back soon: the keeper goes on driving.
         let group = &self.group;
         let Some(mut driver) = group.take_seat() else {
@@ -290,15 +317,29 @@ impl ChannelGroup {
         if outcome.is_pending() && !mem::replace(&mut self.keeper_drives, true) {
             group.engine.keeper.call(group.id);
         }
-        outcome.map(|fetched| fetched.and_then(|()| self.next_fetched().ok_or(RecvError)))
+        outcome
     }
 
     /// The next event at hand.
     #[inline]
     fn next_fetched(&mut self) -> Option<Event> {
-        let event = self.fetched.pop()?;
-        self.say_unread(!self.fetched.is_empty());
+        let event = self.pop()?;
+        self.say_unread(self.has_events());
         Some(event)
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Event> {
+        match self.aside.pop_front() {
+            None => self.fetched.pop(),
+            event => event,
+        }
+    }
+
+    /// Whether there are events at hand.
+    #[inline]
+    fn has_events(&self) -> bool {
+        !self.aside.is_empty() || !self.fetched.is_empty()
     }
 
     /// Tells those who post whether the application has more events to see to. If it has none, there is no
@@ -311,7 +352,7 @@ impl ChannelGroup {
     }
 
     fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, RecvError> {
-        if self.fetched.is_empty() {
+        if !self.has_events() {
             self.fetch(deadline, &mut Vec::new())?;
         }
         Ok(self.next_fetched())
@@ -376,7 +417,7 @@ impl ChannelGroup {
     pub fn close(mut self, timeout: Duration) -> CloseReport {
         if self.group.engine.is_inherited() {
             let mut report = CloseReport::default();
-            report.add(&mut self.fetched);
+            report.add(&mut self.events_at_hand());
             return report;
         }
         let mut closing = self.start_to_close(timeout);
@@ -384,11 +425,17 @@ impl ChannelGroup {
         closing.take_report()
     }
 
+    /// All events at hand, in their order.
+    fn events_at_hand(&mut self) -> Inbox {
+        self.fetched.put_first(mem::take(&mut self.aside));
+        mem::take(&mut self.fetched)
+    }
+
     pub(crate) fn start_to_close(mut self, timeout: Duration) -> Closing {
         let until = self.group.engine.clock.now() + timeout;
         self.group.retire(Mode::Leaving(until));
         let mut report = CloseReport::default();
-        report.add(&mut self.fetched);
+        report.add(&mut self.events_at_hand());
         Closing {
             channels: self,
             report,
@@ -483,10 +530,25 @@ impl Poster {
         self.group.peer(channel)
     }
 
-    /// As [`ChannelGroup::message`].
+    /// As [`ChannelGroup::request`].
     #[inline]
-    pub fn message(&self, op_code: OpCode, channel: ChannelNumber) -> Message {
-        blanks::message(op_code, channel)
+    pub fn request(&self, channel: ChannelNumber) -> Message {
+        blanks::message(OpCode::Request, channel, MessageId::UNASSIGNED)
+    }
+
+    /// As [`ChannelGroup::signal`].
+    #[inline]
+    pub fn signal(&self, channel: ChannelNumber) -> Message {
+        blanks::message(OpCode::Signal, channel, MessageId::UNASSIGNED)
+    }
+
+    /// As [`ChannelGroup::reply`].
+    ///
+    /// # Errors
+    /// As [`ChannelGroup::reply`].
+    #[inline]
+    pub fn reply(&self, message: &Message) -> Result<Message, NoReply> {
+        blanks::reply(message)
     }
 
     /// As [`ChannelGroup::post_many`].
@@ -551,7 +613,7 @@ mod tests {
         let engine = Engine::new(Options::default()).expect("an engine");
         let group = engine.group().expect("a group");
         let (number, _peer) = place.connect(&group);
-        let signals = (0..3).map(|_| group.message(OpCode::Signal, number));
+        let signals = (0..3).map(|_| group.signal(number));
         let posted = group.post_many(&mut signals.collect());
         posted.expect("the socket takes them");
         let mut channel = group.group.channel(number).expect("open");

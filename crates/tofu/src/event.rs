@@ -131,6 +131,11 @@ impl Reason {
         self.status
     }
 
+    /// Whether the channel ended as it should: with a bye, or because you closed it.
+    pub fn is_graceful(&self) -> bool {
+        self.status == Status::CHANNEL_CLOSED
+    }
+
     /// What the peer did against the protocol, if that is why.
     pub fn violation(&self) -> Option<Violation> {
         match self.cause {
@@ -240,6 +245,13 @@ impl Inbox {
         }
     }
 
+    /// Puts events before all others.
+    pub(crate) fn put_first(&mut self, events: VecDeque<Event>) {
+        for event in events.into_iter().rev() {
+            self.entries.push_front(Entry::Event(event));
+        }
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Event> {
         loop {
             let Entry::Unsent {
@@ -302,10 +314,7 @@ impl CloseReport {
     pub fn is_clean(&self) -> bool {
         self.undelivered.is_empty()
             && self.unread.is_empty()
-            && self
-                .closed
-                .iter()
-                .all(|(_, reason)| reason.status() == Status::CHANNEL_CLOSED)
+            && self.closed.iter().all(|(_, reason)| reason.is_graceful())
     }
 
     pub(crate) fn add(&mut self, inbox: &mut Inbox) {

@@ -79,7 +79,7 @@ pub use tofu_proto::{
 };
 
 pub use self::{
-    channel_group::{ChannelGroup, Poster},
+    channel_group::{CallError, ChannelGroup, Poster},
     engine::{Engine, StartError},
     event::{CloseReport, Event, Reason, RecvError},
     metrics::Metrics,

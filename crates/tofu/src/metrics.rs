@@ -78,6 +78,19 @@ counters! {
     pool_empty: PoolEmpty,
 }
 
+impl Metrics {
+    /// Channels that were closed because the peer broke the protocol, in whichever way.
+    pub fn violations(&self) -> u64 {
+        self.unassigned_op_codes
+            + self.local_op_codes
+            + self.engine_origins
+            + self.misplaced_hellos
+            + self.responses_without_id
+            + self.misplaced_more
+            + self.misplaced_byes
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Counters {
     values: [AtomicU64; COUNTERS],

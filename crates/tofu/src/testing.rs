@@ -15,6 +15,34 @@ pub fn free_tcp_address() -> io::Result<Address> {
     Address::tcp("127.0.0.1", port).map_err(io::Error::other)
 }
 
+/// Runs a test over TCP and over a Unix domain socket: with an address on loopback whose port the system
+/// chooses, and with a socket file in a temporary directory, which must be gone in the end.
+///
+/// # Panics
+/// The test panics, or leaves a file behind.
+///
+/// ```
+/// use tofu::{Engine, Message, Options, testing};
+/// use std::time::Duration;
+///
+/// testing::over_both(|address| {
+///     let engine = Engine::new(Options::default()).expect("an engine");
+///     let mut group = engine.group().expect("a group");
+///     let welcome = Message::welcome_request(address);
+///     let listening = group.call(welcome, Duration::from_secs(5));
+///     assert!(listening.is_ok_and(|it| it.address().is_some()));
+///     let report = group.close(Duration::from_secs(5));
+///     assert!(report.is_clean());
+/// });
+/// ```
+pub fn over_both(test: impl Fn(&Address)) {
+    test(&Address::tcp("127.0.0.1", 0).expect("an address"));
+    let dir = TemporaryUds::new().expect("a directory for temporary files");
+    test(&dir.address("test.sock"));
+    let left = std::fs::read_dir(dir.path()).map(Iterator::count);
+    assert_eq!(left.ok(), Some(0), "a socket file was left behind");
+}
+
 /// A directory for socket files, removed with everything in it when dropped.
 ///
 /// ```

@@ -263,11 +263,11 @@ fn a_message_of_the_group_is_empty_whatever_was_posted_before() {
         for number in 0..200 {
             let message = p
                 .server
-                .message(OpCode::Signal, p.at_server)
+                .signal(p.at_server)
                 .with_id(number + 1)
                 .with_body(vec![b'x'; usize::try_from(number).expect("few")]);
             p.server.post(message).expect("taken");
-            let empty = p.server.message(OpCode::Request, p.at_server);
+            let empty = p.server.request(p.at_server);
             assert_eq!(empty, Message::request(p.at_server));
         }
         for number in 0..200 {

@@ -311,7 +311,7 @@ fn a_bye_response_that_answers_nothing_is_a_violation() {
         let (address, _) = listen(&mut server, address);
         let mut raw = Raw::hello(&address);
         let channel = message_of(&mut server, OpCode::HelloRequest).channel();
-        raw.send(&Message::new(OpCode::ByeResponse, channel).with_id(5));
+        raw.send(&Message::new(OpCode::ByeResponse, channel, 5));
         let reason = closed_with(&mut server, channel, Status::PROTOCOL_VIOLATION);
         assert_eq!(reason.violation(), Some(Violation::UnexpectedByeResponse));
         assert_eq!(raw.read_to_end(), b"");

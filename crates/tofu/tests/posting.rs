@@ -25,14 +25,13 @@ fn refused(group: &ChannelGroup, message: Message, status: Status) -> Refusal {
 
 /// A message with something in every field that may have something in it.
 fn full(op_code: OpCode, channel: ChannelNumber) -> Message {
-    Message::new(op_code, channel)
-        .with_id(4711)
+    Message::new(op_code, channel, 4711)
         .with_header("colour", "green")
         .with_body("a body")
 }
 
 fn opening(op_code: OpCode, header: &str, value: impl AsRef<[u8]>) -> Message {
-    Message::new(op_code, ChannelNumber::UNASSIGNED).with_header(header, value)
+    Message::new(op_code, ChannelNumber::UNASSIGNED, 0).with_header(header, value)
 }
 
 /// The client asks, the server answers: the channel is alive.
@@ -416,7 +415,7 @@ fn an_address_that_is_missing_or_in_the_others_header_is_refused() {
         } else {
             (LISTEN_ON, CONNECT_TO)
         };
-        let bare = Message::new(op_code, ChannelNumber::UNASSIGNED);
+        let bare = Message::new(op_code, ChannelNumber::UNASSIGNED, 0);
         for message in [
             bare.clone(),
             bare.clone().with_body(somewhere),

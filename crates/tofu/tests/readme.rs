@@ -46,6 +46,17 @@ fn the_readme_shows_the_examples_and_they_are_short() {
     }
 }
 
+/// What the project aims at: the loop of an echo server in eight lines.
+#[test]
+fn the_loop_of_an_echo_server_is_short() {
+    let path = manifest_dir().join("examples/echo.rs");
+    let source = std::fs::read_to_string(path).expect("the example");
+    let from = source.find("    while let").expect("a loop");
+    let to = from + source[from..].find("\n    }\n").expect("its end");
+    let to_last_line = &source[from..to];
+    assert!(to_last_line.lines().count() < 8, "the loop has grown");
+}
+
 #[test]
 fn the_readme_server_greets_the_readme_client() {
     let dir = tofu::testing::TemporaryUds::new().expect("a directory");

@@ -192,8 +192,7 @@ impl<'a> Run<'a> {
         let at = usize::from(peer) % self.peers.len();
         let peer = &mut self.peers[at];
         if let Some(channel) = peer.channel {
-            let message = Message::new(op_code, channel)
-                .with_id(id)
+            let message = Message::new(op_code, channel, id)
                 .with_more(more)
                 .with_body(vec![b'p'; body_len]);
             peer.post(self.house, message);

@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path) -> String {
     })
 }
 
-/// The names of the Markdown files in a folder.
+/// The Markdown files in a folder.
 pub(crate) fn pages(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut pages: Vec<_> = entries
@@ -41,6 +41,20 @@ pub(crate) fn pages(folder: &Path) -> Vec<PathBuf> {
     pages.sort();
     assert!(!pages.is_empty());
     pages
+}
+
+/// The chapters, recipes included.
+pub(crate) fn all_chapters() -> Vec<PathBuf> {
+    [chapters(), chapters().join("recipes")]
+        .iter()
+        .flat_map(|folder| pages(folder))
+        .collect()
+}
+
+/// What the summary calls a chapter.
+pub(crate) fn name_of(chapter: &Path) -> String {
+    let name = chapter.strip_prefix(chapters()).expect("in the guide");
+    name.to_string_lossy().into_owned()
 }
 
 /// The lines of a page that are not code.

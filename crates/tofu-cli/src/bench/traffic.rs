@@ -301,10 +301,9 @@ pub(super) fn answer_all(group: &mut ChannelGroup) -> Result<(), String> {
         }
         // Its queue has room for far more than ever wait for their answers.
         if let Err(error) = group.post(answer) {
-            match error.refusal() {
-                // The client has gone meanwhile, which is yet to be heard.
-                Refusal::ChannelClosing(_) | Refusal::InvalidChannelNumber(_) => {}
-                refusal => return Err(refusal.to_string()),
+            // Else the client has gone meanwhile, which is yet to be heard.
+            if !error.refusal().is_channel_over() {
+                return Err(error.refusal().to_string());
             }
         }
     }
@@ -349,7 +348,7 @@ mod tests {
             signals: u64::MAX,
             cpu: Duration::from_micros(1_234_567),
         };
-        let answer = Message::new(OpCode::Response, ChannelNumber::new(1));
+        let answer = Message::new(OpCode::Response, ChannelNumber::new(1), 0);
         assert_eq!(Tally::read(&tally.write(answer.clone())), Some(tally));
         assert_eq!(Tally::read(&answer), None);
     }

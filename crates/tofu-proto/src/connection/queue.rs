@@ -263,7 +263,7 @@ impl Iterator for Unsent {
                 if self.walked <= self.queue.sent {
                     continue;
                 }
-                let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED);
+                let mut message = Message::new(OpCode::Signal, ChannelNumber::UNASSIGNED, 0);
                 message.fill(frame.header.channel, &frame);
                 if self.walked == bytes.len() {
                     self.next_chunk();

@@ -141,7 +141,7 @@ fn what_the_rules_forbid_in_every_state_is_a_violation() {
         );
     }
     for op in OpCode::ALL {
-        let message = Message::new(op, CHANNEL).with_id(4);
+        let message = Message::new(op, CHANNEL, 4);
         let mut forged = frame(&message);
         forged[2] |= 0b0001_0000;
         let expected = if op.travels() {
@@ -151,7 +151,7 @@ fn what_the_rules_forbid_in_every_state_is_a_violation() {
         };
         assert_eq!(violation(&mut server(), &forged), expected);
         if op.travels() && op.role() == Role::Response {
-            let without_id = frame(&Message::new(op, CHANNEL));
+            let without_id = frame(&Message::new(op, CHANNEL, 0));
             assert_eq!(
                 violation(&mut client(), &without_id),
                 Violation::ResponseWithoutId(op)
@@ -171,7 +171,7 @@ fn what_the_rules_forbid_in_every_state_is_a_violation() {
 fn the_first_frame_of_a_client_is_hello_and_the_second_is_not() {
     for op in OpCode::ALL {
         let mut fresh = Connection::server(CHANNEL, timeouts(), at(0));
-        let bytes = frame(&Message::new(op, CHANNEL).with_id(4));
+        let bytes = frame(&Message::new(op, CHANNEL, 4));
         assert!(!fresh.is_known());
         match op {
             OpCode::HelloRequest => {
@@ -345,7 +345,7 @@ fn after_its_bye_a_peer_says_nothing_more() {
     for op in [OpCode::Request, OpCode::Signal, OpCode::ByeRequest] {
         let mut connection = server();
         hear(&mut connection, &bye(), at(0));
-        let late = Message::new(op, CHANNEL).with_id(9);
+        let late = Message::new(op, CHANNEL, 9);
         assert_eq!(
             violation(&mut connection, &frame(&late)),
             Violation::AfterBye(op)

@@ -319,7 +319,7 @@ impl Ledger {
             && message.op_code() == OpCode::HelloRequest
             && self.ends.get(&name).is_none_or(|end| end.closed.is_some())
         {
-            let hello = Message::new(OpCode::HelloRequest, channel).with_id(message.id());
+            let hello = Message::new(OpCode::HelloRequest, channel, message.id());
             self.open(Kind::Server, group, name, hello, scene.opened)?;
         }
         let Some(end) = self.ends.get(&name) else {

@@ -165,11 +165,7 @@ impl Application {
         if random.percent(self.script.mischief) {
             let op_code = random.pick(&OpCode::ALL);
             if !self.may_post(op_code) {
-                return Some(
-                    Message::new(op_code, self.channel)
-                        .with_id(1)
-                        .with_body("?"),
-                );
+                return Some(Message::new(op_code, self.channel, 1).with_body("?"));
             }
         }
         let op_code = self.next_op_code()?;
@@ -180,16 +176,16 @@ impl Application {
             OpCode::Signal => Some(self.compose(random)),
             OpCode::ByeResponse => {
                 let id = self.bye_to_answer?;
-                Some(Message::new(op_code, self.channel).with_id(id))
+                Some(Message::new(op_code, self.channel, id))
             }
-            _ => Some(Message::new(op_code, self.channel)),
+            _ => Some(Message::new(op_code, self.channel, 0)),
         }
     }
 
     fn compose(&mut self, random: &mut Random) -> Message {
         self.posts_left -= 1;
         let op_code = random.pick(&[OpCode::Request, OpCode::Response, OpCode::Signal]);
-        let mut message = Message::new(op_code, self.channel).with_more(random.percent(20));
+        let mut message = Message::new(op_code, self.channel, 0).with_more(random.percent(20));
         if op_code == OpCode::Response || random.percent(50) {
             self.next_id += 1;
             message = message.with_id((1 << 32) + self.next_id);

@@ -197,7 +197,8 @@ impl Chatter {
         let from_pool = random.percent(20);
         let mut message = match from_pool.then(|| group.engine().try_message()).flatten() {
             Some(message) => message.with_op_code(op_code).with_channel(channel),
-            None => group.message(op_code, channel),
+            None if op_code == OpCode::Signal => group.signal(channel),
+            None => group.request(channel),
         };
         if header {
             message = message.with_header("n", "1");
@@ -310,7 +311,7 @@ impl Chatter {
         {
             talk.answered = true;
             talk.waiting.clear();
-            let answer = Message::new(OpCode::ByeResponse, channel).with_id(id);
+            let answer = Message::new(OpCode::ByeResponse, channel, id);
             Self::post_bye(answer, group);
         }
     }
@@ -350,7 +351,7 @@ impl Chatter {
                 .talks
                 .keys()
                 .next()
-                .map(|channel| Message::new(OpCode::Response, *channel)),
+                .map(|channel| Message::new(OpCode::Response, *channel, 0)),
         };
         if let Some(wrong) = wrong
             && let Ok(header) = group.post(wrong)

@@ -310,7 +310,7 @@ impl Stock {
 
 /// A message that is none of the pool's.
 pub(crate) fn made() -> Message {
-    Message::new(OpCode::Request, ChannelNumber::UNASSIGNED)
+    Message::new(OpCode::Request, ChannelNumber::UNASSIGNED, 0)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -229,7 +229,7 @@ impl Reactor {
     pub(super) fn say_bye(&self, peer: &mut Peer) {
         let channel = peer.connection.channel();
         let bye = match peer.connection.bye_to_answer() {
-            Some(id) => Message::new(OpCode::ByeResponse, channel).with_id(id),
+            Some(id) => Message::new(OpCode::ByeResponse, channel, id),
             None if peer.connection.state() == State::Open => Message::bye_request(channel),
             None => return,
         };

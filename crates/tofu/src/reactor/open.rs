@@ -250,9 +250,12 @@ impl Reactor {
             .register(&group.registry, token, Interest::READABLE)
             .map_err(|error| failed(&error))?;
         let address = socket.address(&listener.address);
-        let mut response = Message::new(OpCode::WelcomeResponse, number_of(token))
-            .with_id(listener.opened_by)
-            .with_header(tofu_proto::LISTEN_ON, address.to_string());
+        let mut response = Message::new(
+            OpCode::WelcomeResponse,
+            number_of(token),
+            listener.opened_by,
+        )
+        .with_header(tofu_proto::LISTEN_ON, address.to_string());
         response.set_origin(Origin::Engine);
         listener.welcome = None;
         listener.address = address.clone();

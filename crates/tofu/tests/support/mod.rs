@@ -12,9 +12,10 @@ use std::{
 };
 
 use socket2::{Domain, SockRef, Socket, Type};
+pub use tofu::testing::over_both;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Frame, Header, Message, OpCode, Options,
-    Reason, Status, testing::TemporaryUds,
+    Reason, Status,
 };
 
 /// How long anything may take before the test fails.
@@ -81,15 +82,6 @@ pub fn listen(group: &mut ChannelGroup, address: &Address) -> (Address, ChannelN
         }
         other => panic!("a listener was due, not {other:?}"),
     }
-}
-
-/// Runs a test over TCP and over UDS.
-pub fn over_both(test: impl Fn(&Address)) {
-    test(&loopback());
-    let dir = TemporaryUds::new().expect("a directory");
-    test(&dir.address("test.sock"));
-    let left = std::fs::read_dir(dir.path()).expect("still there").count();
-    assert_eq!(left, 0, "a socket file was left behind");
 }
 
 pub fn loopback() -> Address {

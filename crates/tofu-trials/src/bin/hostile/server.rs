@@ -92,16 +92,7 @@ fn counted(engine: &Engine, messages: u64) -> String {
         ("out of descriptors", m.out_of_descriptors),
         ("hello timeouts", m.hello_timeouts),
         ("frame timeouts", m.frame_timeouts),
-        (
-            "violations",
-            m.unassigned_op_codes
-                + m.local_op_codes
-                + m.engine_origins
-                + m.misplaced_hellos
-                + m.responses_without_id
-                + m.misplaced_more
-                + m.misplaced_byes,
-        ),
+        ("violations", m.violations()),
         ("queue full", m.queue_full),
         ("pool empty", m.pool_empty),
     ];
