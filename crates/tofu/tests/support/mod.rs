@@ -12,6 +12,7 @@ use std::{
 };
 
 use socket2::{Domain, SockRef, Socket, Type};
+#[allow(unused_imports, reason = "each test file uses what it needs")]
 pub use tofu::testing::over_both;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Frame, Header, Message, OpCode, Options,
