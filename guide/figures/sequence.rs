@@ -118,8 +118,8 @@ fn lost(svg: &mut String, from: usize, to: usize, y: u32, said: &str) {
     let (start, end) = (middle(from), middle(to));
     let stop = if start < end { end - 50 } else { end + 50 };
     line(svg, (start, y), (stop, y), "says");
-    text(svg, u32::midpoint(start, end), y - 6, "said", said);
-    text(svg, stop, y + 5, "stop", "×");
+    text(svg, u32::midpoint(start, stop), y - 6, "said", said);
+    text(svg, stop, y + 7, "stop", "×");
 }
 
 fn cross(svg: &mut String, y: u32, left: &str, right: &str) {
