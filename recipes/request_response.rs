@@ -16,7 +16,7 @@ fn serve(mut group: ChannelGroup) {
         let Ok(answer) = message.reply() else {
             continue;
         };
-        let length = String::from_utf8_lossy(message.body()).chars().count();
+        let length = message.body_text().chars().count();
         if let Err(error) = group.post(answer.with_body(length.to_string())) {
             eprintln!("{error}"); // the client has gone, or does not read
         }

@@ -200,7 +200,7 @@ pub(crate) struct BodyArguments {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct DecodeArguments {
-    /// The bytes as hexadecimal digits; white space between them is ignored
+    /// The bytes as hexadecimal digits; white space between them is ignored, and \x before them
     #[arg(long, value_name = "TEXT", value_parser = hex_bytes)]
     pub(crate) hex: Option<HexBytes>,
     /// The file that holds the bytes
@@ -263,7 +263,13 @@ fn body_len(text: &str) -> Result<usize, String> {
 
 fn hex_bytes(text: &str) -> Result<HexBytes, String> {
     let mut digits = Vec::with_capacity(text.len());
-    for (position, character) in text.char_indices().filter(|(_, c)| !c.is_whitespace()) {
+    let mut characters = text.char_indices().filter(|(_, c)| !c.is_whitespace());
+    while let Some((position, character)) = characters.next() {
+        // Before each byte, as strace writes it.
+        if text[position..].starts_with(r"\x") {
+            characters.next();
+            continue;
+        }
         let digit = character
             .to_digit(16)
             .and_then(|digit| u8::try_from(digit).ok())
@@ -300,6 +306,14 @@ mod tests {
         let bytes = HexBytes(vec![0xfa, 0xd4, 0x03]);
         assert_eq!(hex_bytes("fad403"), Ok(bytes.clone()));
         assert_eq!(hex_bytes(" FA d4\n03 "), Ok(bytes));
+        assert_eq!(
+            hex_bytes(r"\xfa\xD4\x03"),
+            Ok(HexBytes(vec![0xfa, 0xd4, 0x03]))
+        );
+        assert_eq!(
+            hex_bytes(r"fa\n").unwrap_err(),
+            "'\\\\' at position 2 is no hexadecimal digit"
+        );
         assert_eq!(hex_bytes(""), Ok(HexBytes(Vec::new())));
         let error = hex_bytes("fa dx").unwrap_err();
         assert_eq!(error, "'x' at position 4 is no hexadecimal digit");

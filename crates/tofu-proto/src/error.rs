@@ -178,6 +178,16 @@ impl PostError {
         &self.0.1
     }
 
+    /// Whether a queue is full: post the message again after the channel's `Drained` event.
+    pub fn is_queue_full(&self) -> bool {
+        matches!(self.refusal(), Refusal::QueueFull { .. })
+    }
+
+    /// As [`Refusal::is_channel_over`].
+    pub fn is_channel_over(&self) -> bool {
+        self.refusal().is_channel_over()
+    }
+
     /// The message, as it was.
     pub fn message(&self) -> &Message {
         &self.0.0

@@ -3,7 +3,7 @@
 //! A message owns one run of memory: its text headers, then its body. Memory that came from a pool
 //! goes back there when the message is dropped; the pool is known here only as a [`Home`].
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{borrow::Cow, boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
     ops::{Deref, DerefMut},
@@ -413,6 +413,18 @@ impl Message {
     #[inline]
     pub fn body(&self) -> &[u8] {
         &self.content.payload[self.content.text_headers_len..]
+    }
+
+    /// Its body as text; what is not UTF-8 in it is replaced by U+FFFD.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message};
+    ///
+    /// let message = Message::signal(ChannelNumber::new(1)).with_body("tofu");
+    /// assert_eq!(message.body_text(), "tofu");
+    /// ```
+    pub fn body_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.body())
     }
 
     /// Its binary header.

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut group = engine.group()?;
     let channel = group.call(hello, PATIENCE)?.channel();
     let answer = group.call(Message::request(channel).with_body("world"), PATIENCE)?;
-    println!("{}", String::from_utf8_lossy(answer.body()));
+    println!("{}", answer.body_text());
     group.call(Message::bye_request(channel), PATIENCE)?;
     Ok(())
 }

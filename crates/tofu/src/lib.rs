@@ -71,6 +71,7 @@ pub mod simulation;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod warnings;
 
 pub use tofu_proto::{
     Address, AddressError, CONNECT_TO, ChannelNumber, DEFAULT_HOST, DEFAULT_PORT, Decoder, Frame,

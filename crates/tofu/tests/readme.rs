@@ -89,5 +89,5 @@ fn the_readme_client_says_why_it_cannot_connect() {
     let client = client.expect("it runs");
     assert!(!client.status.success());
     let told = String::from_utf8_lossy(&client.stderr);
-    assert!(told.contains("connect_refused"), "{told}");
+    assert!(told.contains("connection refused"), "{told}");
 }

@@ -230,7 +230,6 @@ impl Call {
 }
 
 /// Why a [call](ChannelGroup::call) has no answer.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
     /// Nothing answers this message, so it was not posted: here it is.
@@ -265,16 +264,31 @@ impl fmt::Display for CallError {
             }
             Self::Refused(error) => error.fmt(f),
             Self::Returned { message, reason } => {
-                write!(f, "the {} was not sent: {reason}", message.op_code())
+                write!(f, "{}: {reason}", message.op_code())
             }
             Self::Closed(reason) => {
-                write!(f, "the channel closed before the answer came: {reason}")
+                write!(f, "no answer: {reason}")
             }
             Self::Timeout => f.write_str("no answer came in time"),
             Self::PoolEmpty => f.write_str(
                 "the pool is empty: receive the messages that came before the answer, or drop some",
             ),
             Self::Over(error) => error.fmt(f),
+        }
+    }
+}
+
+/// As it is displayed, with the request if it is there.
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::NoAnswer(message) | Self::Returned { message, .. } => {
+                write!(f, "{self}: {message:?}")
+            }
+            Self::Closed(_) | Self::Timeout | Self::PoolEmpty | Self::Over(_) => {
+                write!(f, "{self}")
+            }
         }
     }
 }

@@ -16,10 +16,11 @@ use super::{
 use crate::{
     budget::Charge,
     event::Reason,
-    group::Group,
+    group::{Group, number_of},
     metrics::Counter,
     net::{self, Stream},
     options::Stranger,
+    warnings,
 };
 
 /// Connections accepted from one listener in one turn.
@@ -46,7 +47,7 @@ impl Reactor {
                     *paused_until = Some(until);
                     self.timers.note(token, &mut listener.noted, until);
                     group.engine.counters.count(Counter::OutOfDescriptors);
-                    warn_out_of_descriptors(token, &error);
+                    warnings::out_of_descriptors(number_of(token), &error);
                     return;
                 }
                 // That connection is gone; the next one may be fine.
@@ -122,13 +123,3 @@ impl Reactor {
         group.add(token, End::Peer(Box::new(peer)), identity);
     }
 }
-
-#[cfg(feature = "tracing")]
-fn warn_out_of_descriptors(token: Token, error: &io::Error) {
-    tracing::warn!(channel = crate::group::number_of(token).get(),
-        %error,
-        "listener pauses: too many open files");
-}
-
-#[cfg(not(feature = "tracing"))]
-fn warn_out_of_descriptors(_: Token, _: &io::Error) {}

@@ -116,6 +116,9 @@ impl Reactor {
     pub(super) fn end(&mut self, group: &Group, channel: ChannelGuard<'_>, reason: Reason) {
         // Posters find it closed from now on. The driver's own lock on it is gone as well.
         let channel = channel.close();
+        if reason.violation().is_some() {
+            crate::warnings::violation(number_of(channel.token), channel.identity, reason);
+        }
         match channel.end {
             End::Listener(listener) => self.end_listener(group, channel.token, *listener, reason),
             End::Peer(peer) => self.end_peer(group, channel.token, *peer, reason),
