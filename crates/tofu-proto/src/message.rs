@@ -526,6 +526,23 @@ impl Message {
         }
     }
 
+    /// Says nothing any more of what it said, and becomes an empty message as [`new`](Self::new) makes it, with
+    /// the memory that it has.
+    #[inline]
+    pub fn renew(&mut self, op_code: OpCode, channel: ChannelNumber, id: MessageId) {
+        let content = &mut *self.content;
+        content.blank();
+        content.op_code = op_code;
+        content.channel = channel;
+        content.id = id;
+    }
+
+    /// Bytes of text headers and body that fit into its memory.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.content.payload.capacity()
+    }
+
     /// Where its memory goes when it is dropped.
     #[inline]
     pub fn home(&self) -> Option<&dyn Home> {

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use tofu_proto::{Blank, ChannelNumber, Message, MessageId, NoReply, OpCode};
+use tofu_proto::{ChannelNumber, Message, MessageId, NoReply, OpCode};
 
 /// Pieces that a thread keeps.
 const KEPT_MAX: usize = 16;
@@ -15,21 +15,20 @@ const KEPT_MAX: usize = 16;
 const CAPACITY_MAX: usize = 68 * 1024;
 
 thread_local! {
-    static KEPT: RefCell<Vec<Blank>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps the memory of a message, unless it belongs to a pool.
+/// Keeps a message for its memory, unless that belongs to a pool.
 #[inline]
 pub(crate) fn keep(message: Message) {
-    if message.home().is_some() {
+    if message.home().is_some() || message.capacity() > CAPACITY_MAX {
         return;
     }
-    let memory = message.into_memory();
     // A thread that is ending keeps nothing any more.
     let _ = KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        if kept.len() < KEPT_MAX && memory.capacity() <= CAPACITY_MAX {
-            kept.push(memory);
+        if kept.len() < KEPT_MAX {
+            kept.push(message);
         }
     });
 }
@@ -39,10 +38,10 @@ pub(crate) fn keep(message: Message) {
 pub(crate) fn message(op_code: OpCode, channel: ChannelNumber, id: MessageId) -> Message {
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
     match kept {
-        Some(memory) => Message::from_memory(memory)
-            .with_op_code(op_code)
-            .with_channel(channel)
-            .with_id(id),
+        Some(mut message) => {
+            message.renew(op_code, channel, id);
+            message
+        }
         None => Message::new(op_code, channel, id),
     }
 }

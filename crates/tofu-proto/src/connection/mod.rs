@@ -111,7 +111,8 @@ impl Connection {
             opened_by: hello.id(),
             ..Self::new(hello.channel(), Side::Client, timeouts)
         };
-        connection.queue.push(hello);
+        let header = hello.binary_header();
+        connection.queue.push(hello, &header);
         connection.queue.settle();
         connection
     }
@@ -221,7 +222,7 @@ impl Connection {
         message.address_to(self.channel, id);
         let header = message.binary_header();
         self.hello_answered |= op_code == OpCode::HelloResponse;
-        self.queue.push(message);
+        self.queue.push(message, &header);
         if next != self.state {
             self.enter(next, now());
         }

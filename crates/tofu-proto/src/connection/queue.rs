@@ -74,21 +74,21 @@ impl SendQueue {
         self.first.is_none()
     }
 
-    /// Queues a message that passed its check, behind all others.
+    /// Queues a message that passed its check, with its binary header, behind all others.
     #[inline]
-    pub(super) fn push(&mut self, mut message: Message) {
+    pub(super) fn push(&mut self, mut message: Message, header: &Header) {
         let frame_len = message.frame_len();
+        let head = header.to_bytes();
         self.bytes += frame_len;
         if self.first.is_some() {
             if frame_len <= COPIED_MAX {
-                self.push_copy(&message);
+                self.push_copy(&head, &message);
                 return self.finish(message);
             }
             // It may wait for long: meanwhile it is neither being received nor in the
             // application's hands, and the pool must not starve for it.
             message.leave_home();
         }
-        let head = message.binary_header().to_bytes();
         self.push_chunk(Chunk::Whole { head, message });
     }
 
@@ -104,14 +104,13 @@ impl SendQueue {
     }
 
     #[inline]
-    fn push_copy(&mut self, message: &Message) {
-        let head = message.binary_header().to_bytes();
+    fn push_copy(&mut self, head: &[u8; Header::LEN], message: &Message) {
         let last = self.rest.back_mut().or(self.first.as_mut());
         if let Some(last) = last
             && last.takes(message.frame_len())
             && let Chunk::Frames(bytes) = last
         {
-            bytes.extend_from_slice(&head);
+            bytes.extend_from_slice(head);
             bytes.extend_from_slice(message.payload());
             return;
         }
@@ -119,7 +118,7 @@ impl SendQueue {
             .spare
             .pop()
             .unwrap_or_else(|| Vec::with_capacity(COPIED_MAX));
-        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(head);
         bytes.extend_from_slice(message.payload());
         self.push_chunk(Chunk::Frames(bytes));
     }
@@ -299,11 +298,16 @@ mod tests {
             .with_body(vec![b'x'; body_len])
     }
 
+    fn push(queue: &mut SendQueue, message: Message) {
+        let header = message.binary_header();
+        queue.push(message, &header);
+    }
+
     fn queue_of(lens: &[usize]) -> (SendQueue, Vec<Message>) {
         let messages: Vec<_> = (1..).zip(lens).map(|(id, &len)| message(id, len)).collect();
         let mut queue = SendQueue::default();
         for message in &messages {
-            queue.push(message.clone());
+            push(&mut queue, message.clone());
         }
         (queue, messages)
     }
@@ -373,14 +377,14 @@ mod tests {
         let mut queue = SendQueue::default();
         let small = message(1, 1_000);
         assert!(!queue.wants_memory(&small));
-        queue.push(small.clone());
+        push(&mut queue, small.clone());
         assert!(queue.wants_memory(&small));
         assert!(!queue.wants_memory(&message(2, COPIED_MAX)));
         queue.spare().push(Vec::new());
         assert!(!queue.wants_memory(&small), "it has some");
         let in_one_chunk = CHUNK_MAX / small.frame_len();
         for count in 1..=in_one_chunk {
-            queue.push(small.clone());
+            push(&mut queue, small.clone());
             assert_eq!(queue.rest.len(), 1);
             let is_full = count == in_one_chunk;
             assert_eq!(queue.wants_memory(&small), is_full, "{count}");
@@ -390,7 +394,10 @@ mod tests {
     #[test]
     fn it_knows_which_op_codes_have_not_left() {
         let (mut queue, _) = queue_of(&[1, 1]);
-        queue.push(Message::bye_request(ChannelNumber::new(9)).with_id(3));
+        push(
+            &mut queue,
+            Message::bye_request(ChannelNumber::new(9)).with_id(3),
+        );
         let total = queue.bytes();
         queue.advance(total - 1);
         assert!(queue.holds(OpCode::ByeRequest) && !queue.holds(OpCode::Request));
