@@ -418,7 +418,7 @@ fn starved_channels_are_served_in_turn() {
 #[test]
 fn who_streams_does_not_delay_who_asks() {
     const POOL: usize = 64;
-    const FLOODERS: usize = 12;
+    const FLOODERS: usize = 24;
     over_both(|address| {
         let engine = Engine::new(Options::default().pool_messages(0, POOL)).unwrap();
         let mut p = raw_pair(&engine, address);
@@ -440,7 +440,7 @@ fn who_streams_does_not_delay_who_asks() {
             match next(&mut p.server) {
                 Event::Message(message) if message.channel() == p.at_server => {
                     let waited = noise - asked_at.take().expect("asked");
-                    assert!(is_late || waited <= 2 * POOL, "{waited} came before it");
+                    assert!(is_late || waited <= 5 * POOL, "{waited} came before it");
                     heard += usize::from(!is_late);
                     is_late = false;
                 }
