@@ -35,8 +35,9 @@ fn every_test_that_the_page_names_is_there() {
     let page = page();
     let mut named = 0;
     for (file, test) in quoted(&page).filter_map(|words| words.split_once(".rs: ")) {
-        let path = match file.strip_prefix("src/") {
-            Some(file) => format!("crates/tofu/src/{file}.rs"),
+        let path = match file.split_once('/') {
+            Some(("recipes", _)) => format!("{file}.rs"),
+            Some(_) => format!("crates/tofu/{file}.rs"),
             None => format!("crates/tofu/tests/{file}.rs"),
         };
         let source = fs::read_to_string(root().join(&path)).expect(&path);
