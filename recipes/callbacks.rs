@@ -1,0 +1,141 @@
+//! Callbacks: whoever likes to be called, and not to write a loop, builds them on top of it.
+
+use std::{collections::HashMap, error::Error, sync::mpsc, thread, time::Duration};
+
+use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Reason};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type OnMessage<S> = Box<dyn FnMut(&mut S, &ChannelGroup, &Message) -> Outcome>;
+type OnClosed<S> = Box<dyn FnMut(&mut S, ChannelNumber, Reason)>;
+
+/// What to call for what happens. All get the same state, so that they need not share it among themselves.
+struct Callbacks<S> {
+    on_messages: HashMap<OpCode, OnMessage<S>>,
+    on_closed: OnClosed<S>,
+}
+
+impl<S> Callbacks<S> {
+    /// Without others, hello and bye are answered, and all else is ignored.
+    fn new() -> Self {
+        let answer = |_: &mut S, group: &ChannelGroup, message: &Message| {
+            group.post(message.reply()?)?;
+            Ok(())
+        };
+        Self {
+            on_messages: HashMap::new(),
+            on_closed: Box::new(|_, _, _| {}),
+        }
+        .on(OpCode::HelloRequest, answer)
+        .on(OpCode::ByeRequest, answer)
+    }
+
+    fn on<F>(mut self, op_code: OpCode, call: F) -> Self
+    where
+        F: FnMut(&mut S, &ChannelGroup, &Message) -> Outcome + 'static,
+    {
+        self.on_messages.insert(op_code, Box::new(call));
+        self
+    }
+
+    fn on_closed(mut self, call: impl FnMut(&mut S, ChannelNumber, Reason) + 'static) -> Self {
+        self.on_closed = Box::new(call);
+        self
+    }
+
+    /// Calls until the engine shuts down. What goes wrong in one call does not end the others.
+    fn run(mut self, group: &mut ChannelGroup, state: &mut S) {
+        while let Ok(event) = group.recv() {
+            match event {
+                Event::Message(message) => {
+                    if let Some(call) = self.on_messages.get_mut(&message.op_code())
+                        && let Err(error) = call(state, group, &message)
+                    {
+                        eprintln!("{message:?}: {error}");
+                    }
+                }
+                Event::Closed {
+                    channel, reason, ..
+                } => (self.on_closed)(state, channel, reason),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The sum of each client, and where to tell it in the end.
+struct Tills {
+    open: HashMap<ChannelNumber, u64>,
+    closed: mpsc::Sender<String>,
+}
+
+fn callbacks() -> Callbacks<Tills> {
+    Callbacks::<Tills>::new()
+        .on(OpCode::Signal, |tills, _, message| {
+            let amount: u64 = str::from_utf8(message.body())?.parse()?;
+            let till = tills.open.entry(message.channel()).or_default();
+            *till = till.checked_add(amount).ok_or("more than a till holds")?;
+            Ok(())
+        })
+        .on(OpCode::Request, |tills, group, message| {
+            let sum = tills
+                .open
+                .get(&message.channel())
+                .copied()
+                .unwrap_or_default();
+            group.post(message.reply()?.with_body(sum.to_string()))?;
+            Ok(())
+        })
+        .on_closed(|tills, channel, reason| {
+            if let Some(sum) = tills.open.remove(&channel) {
+                let _ = tills.closed.send(format!("{sum}, {reason}")); // nobody may want to know
+            }
+        })
+}
+
+/// A client that pays, not always in numbers, and asks for the sum: the answer, and how the server closed the till.
+fn run(address: &Address) -> Outcome<(String, String)> {
+    let engine = Engine::new(Options::default())?;
+    let mut server = engine.group()?;
+    let welcome = server.call(Message::welcome_request(address), PATIENCE)?;
+    let address = welcome.address().ok_or("no address")?;
+    let (closed, closings) = mpsc::channel();
+    let open = HashMap::new();
+    let mut tills = Tills { open, closed };
+    let serving = thread::spawn(move || callbacks().run(&mut server, &mut tills));
+
+    let mut client = engine.group()?;
+    let channel = client
+        .call(Message::hello_request(&address), PATIENCE)?
+        .channel();
+    for amount in ["30", "a lot", "12"] {
+        client.post(Message::signal(channel).with_body(amount))?;
+    }
+    let sum = client.call(Message::request(channel), PATIENCE)?;
+    client.call(Message::bye_request(channel), PATIENCE)?;
+    let closing = closings.recv_timeout(PATIENCE)?;
+    engine.shutdown(PATIENCE);
+    serving.join().map_err(|_| "the server panicked")?;
+    Ok((String::from_utf8_lossy(sum.body()).into(), closing))
+}
+
+fn main() -> Outcome {
+    let address = std::env::args().nth(1);
+    let address = address.as_deref().unwrap_or("tcp://127.0.0.1:0").parse()?;
+    let (sum, closing) = run(&address)?;
+    println!("the sum is {sum}");
+    println!("the till was closed: {closing}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_event_has_its_call_and_an_error_in_one_ends_no_other() {
+        tofu::testing::over_both(|address| {
+            let (sum, closing) = super::run(address).expect("a sum and an end");
+            assert_eq!((&*sum, &*closing), ("42", "42, the channel is closed"));
+        });
+    }
+}
