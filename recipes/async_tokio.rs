@@ -1,4 +1,4 @@
-//! tofu beside other futures: a server on tokio answers its readers, and tells them the news that another future has.
+//! tofu beside other futures: a server on tokio answers its readers, and tells them the news of another future.
 
 use std::{collections::HashSet, error::Error, time::Duration};
 

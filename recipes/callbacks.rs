@@ -94,7 +94,7 @@ fn callbacks() -> Callbacks<Tills> {
         })
 }
 
-/// A client that pays, not always in numbers, and asks for the sum: the answer, and how the server closed the till.
+/// A client that pays, not always in numbers: the sum that it is told, and how the server closed its till.
 fn run(address: &Address) -> Outcome<(String, String)> {
     let engine = Engine::new(Options::default())?;
     let mut server = engine.group()?;

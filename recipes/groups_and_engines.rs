@@ -67,7 +67,7 @@ impl Client {
 
 /// What became of the others while one group hoarded, and afterwards.
 struct Story {
-    hoarded: usize,
+    kept: usize,
     of_same_engine: Result<Message, CallError>,
     of_other_engine: Result<Message, CallError>,
     afterwards: Message,
@@ -82,25 +82,25 @@ fn run(address: &Address) -> Outcome<Story> {
     let serving = thread::spawn(move || echo(server));
 
     let small = Engine::new(Options::default().pool_messages(1, 4))?;
-    let mut hoarder = Client::new(&small, &address)?;
+    let mut greedy = Client::new(&small, &address)?;
     let mut neighbour = Client::new(&small, &address)?;
     let other = Engine::new(Options::default())?;
     let mut stranger = Client::new(&other, &address)?;
 
-    let kept = hoarder.hoard()?;
-    let hoarded = kept.len();
+    let kept = greedy.hoard()?;
+    let kept_count = kept.len();
     let of_same_engine = neighbour.call();
     let of_other_engine = stranger.call();
     drop(kept); // back to the pool
     let afterwards = neighbour.late_answer()?;
 
-    for client in [hoarder, neighbour, stranger] {
+    for client in [greedy, neighbour, stranger] {
         client.group.close(PATIENCE); // says bye
     }
     servers.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
     Ok(Story {
-        hoarded,
+        kept: kept_count,
         of_same_engine,
         of_other_engine,
         afterwards,
@@ -117,7 +117,7 @@ fn main() -> Outcome<()> {
     };
     println!(
         "one group keeps {} messages, all of its engine's pool",
-        story.hoarded
+        story.kept
     );
     println!(
         "another group of that engine asks: {}",
@@ -142,7 +142,7 @@ mod tests {
     fn groups_share_a_pool_and_engines_share_nothing() {
         tofu::testing::over_both(|address| {
             let story = run(address).expect("all is told");
-            assert_eq!(story.hoarded, 4);
+            assert_eq!(story.kept, 4);
             let starved = matches!(story.of_same_engine, Err(CallError::PoolEmpty));
             assert!(starved, "{:?}", story.of_same_engine);
             story

@@ -11,8 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The engine of the admin channel: it is not the one that it tells about, so that it can tell even when that one has
-/// no message left. It lets in nobody but the user of this process.
+/// The engine of the admin channel. It is not the one that it tells about, so that it can tell even when that one
+/// has no message left, and it lets in nobody but the user of this process.
 fn admin_engine() -> Outcome<Engine> {
     let own = Credentials::own().ok_or("this system does not tell who connects")?;
     Ok(Engine::new(

@@ -1,5 +1,4 @@
-//! The print shop: a server with print jobs, and the workers that turn their pages into dots (RIPs), each in a
-//! process of its own.
+//! The print shop: a server with jobs, and workers that turn pages into dots (RIPs), each in its own process.
 //!
 //! ```text
 //! print_shop                              # all of it: the server, and its workers as child processes
@@ -13,7 +12,7 @@
 //! worker                                      server
 //! HelloRequest   takes: PS                ->
 //!                                         <-  HelloResponse
-//!                                         <-  Request, more   kind: PS, pages: 2, title: ...
+//!                                         <-  Request, more   kind: PS, pages: 2
 //!                                         <-  Request, more   page 1
 //!                                         <-  Request         page 2
 //! Signal         progress: 1:2            ->
@@ -43,10 +42,8 @@ const TAKES: &str = "takes";
 const REFUSED: &str = "refused";
 const KIND: &str = "kind";
 const PAGES: &str = "pages";
-const TITLE: &str = "title";
 const PROGRESS: &str = "progress";
 const RESULT: &str = "result";
-const PRINTED: &str = "printed";
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -95,20 +92,14 @@ fn whole_shop(address: &Address) -> Outcome<()> {
 struct Job {
     id: u64,
     kind: &'static str,
-    title: &'static str,
     pages: &'static [&'static str],
 }
 
 fn jobs() -> VecDeque<Job> {
-    let job = |id, kind, title, pages| Job {
-        id,
-        kind,
-        title,
-        pages,
-    };
+    let job = |id, kind, pages| Job { id, kind, pages };
     VecDeque::from([
-        job(101, "PS", "a song", &["soy", "bean", "curd"]),
-        job(102, "PDF", "an invoice", &["to pay", "in time"]),
+        job(101, "PS", &["soy", "bean", "curd"]),
+        job(102, "PDF", &["to pay", "in time"]),
     ])
 }
 
@@ -171,10 +162,10 @@ impl Shop {
                 println!("server: job {} is at {progress}", message.id());
             }
             OpCode::ByeRequest => {
-                self.waiting.retain(|(waiting, _)| *waiting != channel);
-                if let Some(job) = self.at_work.remove(&channel) {
-                    // What a worker could not print, the next one cannot either: it does not go back.
-                    let result = message.header(RESULT).unwrap_or("no result");
+                // What one worker cannot print, the next cannot either: with a result, the job does not go back.
+                if let Some(result) = message.header(RESULT)
+                    && let Some(job) = self.at_work.remove(&channel)
+                {
                     println!("server: job {} ended: {result}", job.id);
                 }
                 answer(group, message, None);
@@ -183,7 +174,7 @@ impl Shop {
         }
     }
 
-    /// The job of a worker that went away without a bye is the next one's.
+    /// The job of a worker that went away without a result is the next one's.
     fn forget(&mut self, channel: ChannelNumber) {
         self.waiting.retain(|(waiting, _)| *waiting != channel);
         if let Some(job) = self.at_work.remove(&channel) {
@@ -211,24 +202,15 @@ impl Shop {
 
 /// One request in several messages: the same id, and `more` on all but the last.
 fn send(group: &ChannelGroup, channel: ChannelNumber, job: &Job) -> Result<(), tofu::PostError> {
-    let ticket = Message::request(channel)
+    println!("server: job {}, {} pages", job.id, job.pages.len());
+    let message = |more| Message::request(channel).with_id(job.id).with_more(more);
+    let ticket = message(true)
         .with_header(KIND, job.kind)
-        .with_header(TITLE, job.title)
         .with_header(PAGES, job.pages.len().to_string());
-    let pages = job.pages.iter();
-    let pages = pages.map(|page| Message::request(channel).with_body(page));
-    let mut messages: VecDeque<Message> = [ticket]
-        .into_iter()
-        .chain(pages)
-        .zip((0..=job.pages.len()).rev())
-        .map(|(message, left)| message.with_id(job.id).with_more(left > 0))
-        .collect();
-    println!(
-        "server: job {}, {}, {} pages",
-        job.id,
-        job.title,
-        job.pages.len()
-    );
+    let mut messages = VecDeque::from([ticket]);
+    for (page, number) in job.pages.iter().zip(1..) {
+        messages.push_back(message(number < job.pages.len()).with_body(page));
+    }
     group.post_many(&mut messages)
 }
 
@@ -264,68 +246,60 @@ fn work(address: &Address, takes: &str, dies_at: Option<usize>) -> Outcome<()> {
         group.post(ticket.reply()?)?;
         return Ok(());
     }
-    let result = match pages_of(&ticket, takes) {
-        Ok(pages) => print(&mut group, &ticket, pages, dies_at)?,
-        Err(problem) => Err(problem),
-    };
+    let result = print(&mut group, &ticket, takes, dies_at);
     let told = match &result {
-        Ok(()) => PRINTED,
-        Err(problem) => problem,
+        Ok(()) => "printed".to_owned(),
+        Err(problem) => problem.to_string(),
     };
     println!("worker {takes}: job {}: {told}, bye", ticket.id());
     let bye = Message::bye_request(channel).with_id(ticket.id());
     group.call(bye.with_header(RESULT, told), PATIENCE)?;
     println!("worker {takes}: the server has my result");
-    Ok(result?)
+    result
+}
+
+/// Prints the pages behind a ticket, and says how far it is.
+fn print(
+    group: &mut ChannelGroup,
+    ticket: &Message,
+    takes: &str,
+    dies_at: Option<usize>,
+) -> Outcome<()> {
+    let kind = ticket.header(KIND).ok_or("a ticket without a kind")?;
+    if kind != takes {
+        return Err(format!("I take {takes}, and not {kind}").into());
+    }
+    let pages = ticket
+        .header(PAGES)
+        .ok_or("a ticket without a number of pages")?;
+    let pages: usize = pages.parse()?;
+    for number in 1..=pages {
+        let page = next(group)?;
+        if page.id() != ticket.id() || page.has_more() != (number < pages) {
+            return Err(format!("page {number} of {pages} is missing").into());
+        }
+        if dies_at == Some(number) {
+            println!("worker {takes}: crashes at page {number}");
+            process::exit(1);
+        }
+        let text = String::from_utf8_lossy(page.body());
+        println!("worker {takes}: page {number}: {text}");
+        let progress = format!("{number}:{pages}");
+        let signal = Message::signal(page.channel()).with_id(page.id());
+        group.post(signal.with_header(PROGRESS, progress))?;
+    }
+    Ok(())
 }
 
 fn next(group: &mut ChannelGroup) -> Outcome<Message> {
     loop {
-        match group
-            .recv_timeout(PATIENCE)?
-            .ok_or("the server is silent")?
-        {
+        let event = group.recv_timeout(PATIENCE)?;
+        match event.ok_or("the server is silent")? {
             Event::Message(message) => return Ok(message),
             Event::Closed { reason, .. } => return Err(reason.into()),
             _ => {}
         }
     }
-}
-
-/// Reads the ticket of a job.
-fn pages_of(ticket: &Message, takes: &str) -> Result<usize, String> {
-    let kind = ticket.header(KIND).ok_or("a ticket without a kind")?;
-    if kind != takes {
-        return Err(format!("I take {takes}, and not {kind}"));
-    }
-    let pages = ticket.header(PAGES).and_then(|pages| pages.parse().ok());
-    pages.ok_or_else(|| "a ticket without a number of pages".to_owned())
-}
-
-/// Prints the pages behind a ticket, and says how far it is. The inner result is the job's.
-fn print(
-    group: &mut ChannelGroup,
-    ticket: &Message,
-    pages: usize,
-    dies_at: Option<usize>,
-) -> Outcome<Result<(), String>> {
-    let title = ticket.header(TITLE).unwrap_or("?");
-    for number in 1..=pages {
-        let page = next(group)?;
-        if page.id() != ticket.id() || page.has_more() != (number < pages) {
-            return Ok(Err(format!("page {number} of {pages} is missing")));
-        }
-        if dies_at == Some(number) {
-            println!("worker: crashes at page {number}");
-            process::exit(1);
-        }
-        let text = String::from_utf8_lossy(page.body());
-        println!("worker: {title}, page {number}: {text}");
-        let progress = format!("{number}:{pages}");
-        let signal = Message::signal(page.channel()).with_id(page.id());
-        group.post(signal.with_header(PROGRESS, progress))?;
-    }
-    Ok(Ok(()))
 }
 
 #[cfg(test)]
@@ -386,13 +360,13 @@ mod tests {
             let (lines, ended) = dialogue(address, &["PS", "PDF"]);
             let expected = [
                 "hello to a worker that takes PS",
-                "job 101, a song, 3 pages",
+                "job 101, 3 pages",
                 "job 101 is at 1:3",
                 "job 101 is at 2:3",
                 "job 101 is at 3:3",
                 "job 101 ended: printed",
                 "hello to a worker that takes PDF",
-                "job 102, an invoice, 2 pages",
+                "job 102, 2 pages",
                 "job 102 is at 1:2",
                 "job 102 is at 2:2",
                 "job 102 ended: printed",
@@ -412,9 +386,9 @@ mod tests {
             let (mut lines, ended) = dialogue(address, &["TIFF", "PS 2", "PS", "PDF"]);
             lines.retain(|line| line.starts_with("job 101") && !line.contains("is at 1"));
             let expected = [
-                "job 101, a song, 3 pages",
+                "job 101, 3 pages",
                 "job 101 goes back: its worker is gone",
-                "job 101, a song, 3 pages",
+                "job 101, 3 pages",
                 "job 101 is at 2:3",
                 "job 101 is at 3:3",
                 "job 101 ended: printed",

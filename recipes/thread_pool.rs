@@ -12,7 +12,7 @@ use tofu::{Address, ChannelGroup, Engine, Event, Message, OpCode, Options, Poste
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const WORKERS: usize = 3;
-/// Requests that wait for a worker. With more than that the receiving thread waits, and the peers are pushed back.
+/// Requests that wait for a worker. Beyond them the receiving thread waits, and the peers are pushed back.
 const WAITING: usize = 16;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;

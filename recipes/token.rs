@@ -9,6 +9,8 @@ use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode,
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
 /// The text header that carries it.
 const TOKEN: &str = "token";
 
@@ -67,7 +69,7 @@ fn serve(mut group: ChannelGroup, mut gate: Gate) {
 }
 
 /// Says hello with the token, asks, and says bye.
-fn ask(address: &Address, token: &str, question: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+fn ask(address: &Address, token: &str, question: &str) -> Outcome<Vec<u8>> {
     let mut group = Engine::new(Options::default())?.group()?;
     let hello = Message::hello_request(address).with_header(TOKEN, token);
     let channel = group.call(hello, PATIENCE)?.channel();
@@ -77,7 +79,7 @@ fn ask(address: &Address, token: &str, question: &str) -> Result<Vec<u8>, Box<dy
 }
 
 /// The token from the environment, or a new one that nobody can guess.
-fn token() -> Result<String, Box<dyn Error>> {
+fn token() -> Outcome<String> {
     if let Ok(token) = env::var("TOFU_TOKEN") {
         return match token.len() {
             0..16 => Err("TOFU_TOKEN is too short to be a secret".into()),
@@ -94,7 +96,7 @@ fn token() -> Result<String, Box<dyn Error>> {
 }
 
 /// Who asks with the token, and who asks with another one.
-fn run(address: &Address) -> Result<[Result<Vec<u8>, Box<dyn Error>>; 2], Box<dyn Error>> {
+fn run(address: &Address) -> Outcome<[Outcome<Vec<u8>>; 2]> {
     let token = token()?;
     let engine = Engine::new(Options::default())?;
     let mut server = engine.group()?;
@@ -108,7 +110,7 @@ fn run(address: &Address) -> Result<[Result<Vec<u8>, Box<dyn Error>>; 2], Box<dy
     Ok(answers)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Outcome<()> {
     let address = env::args().nth(1);
     let address = address.as_deref().unwrap_or("tcp://127.0.0.1:0").parse()?;
     let [friend, stranger] = run(&address)?;
