@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     error::Error,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -20,23 +20,22 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Receives until the engine shuts down.
 fn serve(mut group: ChannelGroup, work: impl Fn(&str) -> String + Sync) {
     let (sender, requests) = mpsc::sync_channel(WAITING);
-    let requests = Mutex::new(requests);
+    let requests = Arc::new(Mutex::new(requests));
     thread::scope(|scope| {
         for _ in 0..WORKERS {
-            let poster = group.poster();
-            let (requests, work) = (&requests, &work);
-            scope.spawn(move || work_off(requests, &poster, work));
+            let (requests, poster, work) = (Arc::clone(&requests), group.poster(), &work);
+            scope.spawn(move || work_off(&requests, &poster, work));
         }
+        drop(requests); // it is the workers': without them, sending fails
         while let Ok(event) = group.recv() {
-            match event {
-                Event::Message(message) if message.op_code() == OpCode::Request => {
-                    if sender.send(message).is_err() {
-                        break;
-                    }
-                }
+            let Event::Message(message) = event else {
+                continue;
+            };
+            if message.op_code() != OpCode::Request {
                 // A hello or a bye takes no time.
-                Event::Message(message) => answer(&group.poster(), &message, String::new()),
-                _ => {}
+                answer(&group.poster(), &message, String::new());
+            } else if sender.send(message).is_err() {
+                break;
             }
         }
         drop(sender); // ends the workers, when nothing waits any more
@@ -121,7 +120,11 @@ fn count_primes(below: &str) -> String {
     let Ok(below) = below.parse::<u32>() else {
         return "not a number".to_owned();
     };
-    let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u32| {
+        (2..*n)
+            .take_while(|d| d * d <= *n)
+            .all(|d| !n.is_multiple_of(d))
+    };
     let count = (2..below.min(1_000_000)).filter(is_prime).count();
     format!("{count} primes, counted by {:?}", thread::current().id())
 }
