@@ -50,18 +50,14 @@ fn work_off(
 ) {
     loop {
         // Who has the lock waits for the next request, and the others wait for the lock.
-        let next = requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recv();
+        let requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = requests.recv();
+        drop(requests);
         let Ok(request) = next else {
             return;
         };
-        answer(
-            poster,
-            &request,
-            work(&String::from_utf8_lossy(request.body())),
-        );
+        let question = String::from_utf8_lossy(request.body());
+        answer(poster, &request, work(&question));
     }
 }
 
