@@ -236,9 +236,8 @@ fn work(address: &Address, takes: &str, dies_at: Option<usize>) -> Outcome<()> {
     let channel = welcome.channel();
     println!("worker {takes}: hello");
     if let Some(why) = welcome.header(REFUSED) {
-        println!("worker {takes}: refused: {why}");
         group.call(Message::bye_request(channel), PATIENCE)?;
-        return Err(why.into());
+        return Err(format!("worker {takes}: refused: {why}").into());
     }
     let ticket = next(&mut group)?;
     if ticket.op_code() == OpCode::ByeRequest {
