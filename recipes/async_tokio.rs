@@ -1,4 +1,4 @@
-//! tofu beside other futures: a server on tokio answers its readers, and tells them the news of another future.
+//! tofu beside other futures: a server on tokio answers its readers, and tells them the news of other futures.
 
 use std::{collections::HashSet, error::Error, time::Duration};
 
@@ -9,6 +9,7 @@ use tokio::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const LINES: usize = 100;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -60,26 +61,28 @@ fn post(group: &ChannelGroup, message: Message) {
     }
 }
 
-/// Asks a hundred times. What is told meanwhile is put aside.
-async fn ask(reader: &mut ChannelGroup, channel: ChannelNumber) -> Outcome<usize> {
-    for number in 0..100 {
-        let question = format!("question {number}");
-        let request = Message::request(channel).with_body(&question);
-        let answer = timeout(PATIENCE, reader.call_async(request)).await??;
-        if answer.body() != question.as_bytes() {
-            return Err(format!("{question} got {answer:?}").into());
+/// Asks, and reads the news that are told meanwhile, until the server says bye.
+async fn read(
+    mut group: ChannelGroup,
+    address: &Address,
+    news: Sender<String>,
+) -> Outcome<Vec<String>> {
+    let hello = group.call_async(Message::hello_request(address));
+    let channel = timeout(PATIENCE, hello).await??.channel();
+    for number in 0..LINES {
+        news.send(format!("line {number}")).await?;
+        // What comes while the call waits is put aside.
+        let answer = group.call_async(Message::request(channel).with_body("true?"));
+        if timeout(PATIENCE, answer).await??.body() != b"true?" {
+            return Err("an answer to something else".into());
         }
     }
-    Ok(100)
-}
-
-/// Reads what was told, until the server says bye.
-async fn read(reader: &mut ChannelGroup) -> Outcome<Vec<String>> {
+    drop(news); // the server will say bye
     let mut lines = Vec::new();
     loop {
-        match timeout(PATIENCE, reader.recv_async()).await?? {
+        match timeout(PATIENCE, group.recv_async()).await?? {
             Event::Message(message) if message.op_code() == OpCode::ByeRequest => {
-                reader.post(message.reply()?)?;
+                group.post(message.reply()?)?;
             }
             Event::Message(message) => lines.push(String::from_utf8_lossy(message.body()).into()),
             Event::Closed { reason, .. } if reason.is_graceful() => return Ok(lines),
@@ -89,43 +92,24 @@ async fn read(reader: &mut ChannelGroup) -> Outcome<Vec<String>> {
     }
 }
 
-async fn tell(news: &Sender<String>) -> Outcome<()> {
-    for number in 0..100 {
-        news.send(format!("line {number}")).await?;
-    }
-    Ok(())
-}
-
-/// How many questions were answered, and the lines that came beside.
-async fn run(address: &Address) -> Outcome<(usize, Vec<String>)> {
+/// The lines that came while as many questions were answered.
+async fn run(address: &Address) -> Outcome<Vec<String>> {
     let engine = Engine::new(Options::default())?;
-    let (mut server, mut reader) = (engine.group()?, engine.group()?);
+    let (mut server, reader) = (engine.group()?, engine.group()?);
     let welcome = server.call_async(Message::welcome_request(address));
     let address = timeout(PATIENCE, welcome).await??.address();
-    let hello = Message::hello_request(&address.ok_or("no address")?);
-
+    let address = address.ok_or("no address")?;
     let (sender, news) = mpsc::channel(1);
-    let reading = async {
-        let channel = timeout(PATIENCE, reader.call_async(hello))
-            .await??
-            .channel();
-        let (answers, ()) = tokio::try_join!(ask(&mut reader, channel), tell(&sender))?;
-        drop(sender); // no more news: the server says bye
-        Ok((answers, read(&mut reader).await?))
-    };
-    let ((), told) = tokio::try_join!(serve(server, news), reading)?;
-    Ok(told)
+    let ((), lines) = tokio::try_join!(serve(server, news), read(reader, &address, sender))?;
+    Ok(lines)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let address = std::env::args().nth(1);
     let address = address.as_deref().unwrap_or("tcp://127.0.0.1:0").parse()?;
-    let (answers, lines) = run(&address).await?;
-    println!(
-        "{answers} answers, and {} lines of news beside",
-        lines.len()
-    );
+    let lines = run(&address).await?.len();
+    println!("{LINES} answers, and {lines} lines of news beside");
     Ok(())
 }
 
@@ -139,11 +123,9 @@ mod tests {
             let tokio = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build();
-            let told = tokio.expect("a runtime").block_on(run(address));
-            let (answers, lines) = told.expect("served to the end");
-            assert_eq!(answers, 100);
-            let expected: Vec<_> = (0..100).map(|number| format!("line {number}")).collect();
-            assert_eq!(lines, expected);
+            let lines = tokio.expect("a runtime").block_on(run(address));
+            let expected = (0..LINES).map(|number| format!("line {number}"));
+            assert!(expected.eq(lines.expect("served to the end")));
         });
     }
 }

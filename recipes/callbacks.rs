@@ -7,49 +7,35 @@ use tofu::{Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode,
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
-type OnMessage<S> = Box<dyn FnMut(&mut S, &ChannelGroup, &Message) -> Outcome>;
-type OnClosed<S> = Box<dyn FnMut(&mut S, ChannelNumber, Reason)>;
+type OnMessage<S> = fn(&mut S, &ChannelGroup, &Message) -> Outcome;
+type OnClosed<S> = fn(&mut S, ChannelNumber, Reason);
 
 /// What to call for what happens. All get the same state, so that they need not share it among themselves.
 struct Callbacks<S> {
-    on_messages: HashMap<OpCode, OnMessage<S>>,
+    on_message: HashMap<OpCode, OnMessage<S>>,
     on_closed: OnClosed<S>,
 }
 
 impl<S> Callbacks<S> {
-    /// Without others, hello and bye are answered, and all else is ignored.
-    fn new() -> Self {
-        let answer = |_: &mut S, group: &ChannelGroup, message: &Message| {
-            group.post(message.reply()?)?;
-            Ok(())
-        };
+    fn new(on_closed: OnClosed<S>) -> Self {
+        let on_message = HashMap::new();
         Self {
-            on_messages: HashMap::new(),
-            on_closed: Box::new(|_, _, _| {}),
+            on_message,
+            on_closed,
         }
-        .on(OpCode::HelloRequest, answer)
-        .on(OpCode::ByeRequest, answer)
     }
 
-    fn on<F>(mut self, op_code: OpCode, call: F) -> Self
-    where
-        F: FnMut(&mut S, &ChannelGroup, &Message) -> Outcome + 'static,
-    {
-        self.on_messages.insert(op_code, Box::new(call));
-        self
-    }
-
-    fn on_closed(mut self, call: impl FnMut(&mut S, ChannelNumber, Reason) + 'static) -> Self {
-        self.on_closed = Box::new(call);
+    fn on(mut self, op_code: OpCode, call: OnMessage<S>) -> Self {
+        self.on_message.insert(op_code, call);
         self
     }
 
     /// Calls until the engine shuts down. What goes wrong in one call does not end the others.
-    fn run(mut self, group: &mut ChannelGroup, state: &mut S) {
+    fn run(&self, group: &mut ChannelGroup, state: &mut S) {
         while let Ok(event) = group.recv() {
             match event {
                 Event::Message(message) => {
-                    if let Some(call) = self.on_messages.get_mut(&message.op_code())
+                    if let Some(call) = self.on_message.get(&message.op_code())
                         && let Err(error) = call(state, group, &message)
                     {
                         eprintln!("{message:?}: {error}");
@@ -70,28 +56,28 @@ struct Tills {
     closed: mpsc::Sender<String>,
 }
 
-fn callbacks() -> Callbacks<Tills> {
-    Callbacks::<Tills>::new()
-        .on(OpCode::Signal, |tills, _, message| {
-            let amount: u64 = str::from_utf8(message.body())?.parse()?;
-            let till = tills.open.entry(message.channel()).or_default();
-            *till = till.checked_add(amount).ok_or("more than a till holds")?;
-            Ok(())
-        })
-        .on(OpCode::Request, |tills, group, message| {
-            let sum = tills
-                .open
-                .get(&message.channel())
-                .copied()
-                .unwrap_or_default();
-            group.post(message.reply()?.with_body(sum.to_string()))?;
-            Ok(())
-        })
-        .on_closed(|tills, channel, reason| {
-            if let Some(sum) = tills.open.remove(&channel) {
-                let _ = tills.closed.send(format!("{sum}, {reason}")); // nobody may want to know
-            }
-        })
+fn answer(_: &mut Tills, group: &ChannelGroup, message: &Message) -> Outcome {
+    group.post(message.reply()?)?;
+    Ok(())
+}
+
+fn pay(tills: &mut Tills, _: &ChannelGroup, message: &Message) -> Outcome {
+    let amount: u64 = str::from_utf8(message.body())?.parse()?;
+    let till = tills.open.entry(message.channel()).or_default();
+    *till = till.checked_add(amount).ok_or("more than a till holds")?;
+    Ok(())
+}
+
+fn sum(tills: &mut Tills, group: &ChannelGroup, message: &Message) -> Outcome {
+    let sum = tills.open.get(&message.channel()).unwrap_or(&0);
+    group.post(message.reply()?.with_body(sum.to_string()))?;
+    Ok(())
+}
+
+fn close(tills: &mut Tills, channel: ChannelNumber, reason: Reason) {
+    if let Some(sum) = tills.open.remove(&channel) {
+        let _ = tills.closed.send(format!("{sum}, {reason}")); // nobody may want to know
+    }
 }
 
 /// A client that pays, not always in numbers: the sum that it is told, and how the server closed its till.
@@ -103,7 +89,12 @@ fn run(address: &Address) -> Outcome<(String, String)> {
     let (closed, closings) = mpsc::channel();
     let open = HashMap::new();
     let mut tills = Tills { open, closed };
-    let serving = thread::spawn(move || callbacks().run(&mut server, &mut tills));
+    let callbacks = Callbacks::new(close)
+        .on(OpCode::HelloRequest, answer)
+        .on(OpCode::Signal, pay)
+        .on(OpCode::Request, sum)
+        .on(OpCode::ByeRequest, answer);
+    let serving = thread::spawn(move || callbacks.run(&mut server, &mut tills));
 
     let mut client = engine.group()?;
     let channel = client

@@ -1,5 +1,5 @@
-//! Groups share their engine's pool and limits; engines share nothing. So a group that hoards messages starves the
-//! other groups of its engine, and no group of another one.
+//! Groups share their engine's pool of messages; engines share nothing. So a group that keeps what it received
+//! starves the other groups of its engine, and no group of another one.
 
 use std::{error::Error, thread, time::Duration};
 
@@ -21,60 +21,21 @@ fn echo(mut group: ChannelGroup) {
     }
 }
 
-struct Client {
-    group: ChannelGroup,
-    channel: ChannelNumber,
+/// A group for one thread or one duty: it has its own channels, and hears of no others.
+fn connect(engine: &Engine, address: &Address) -> Outcome<(ChannelGroup, ChannelNumber)> {
+    let mut group = engine.group()?;
+    let channel = group
+        .call(Message::hello_request(address), PATIENCE)?
+        .channel();
+    Ok((group, channel))
 }
 
-impl Client {
-    /// A group for one thread or one duty: it has its own channels and its own events.
-    fn new(engine: &Engine, address: &Address) -> Outcome<Self> {
-        let mut group = engine.group()?;
-        let channel = group
-            .call(Message::hello_request(address), PATIENCE)?
-            .channel();
-        Ok(Self { group, channel })
-    }
-
-    fn call(&mut self) -> Result<Message, CallError> {
-        self.group.call(Message::request(self.channel), PATIENCE)
-    }
-
-    /// What a call has not waited for comes as an event.
-    fn late_answer(&mut self) -> Outcome<Message> {
-        loop {
-            match self.group.recv_timeout(PATIENCE)?.ok_or("no answer")? {
-                Event::Message(message) => return Ok(message),
-                Event::Closed { reason, .. } => return Err(reason.into()),
-                _ => {}
-            }
-        }
-    }
-
-    /// Asks, and keeps every answer, until the pool of its engine is empty.
-    fn hoard(&mut self) -> Outcome<Vec<Message>> {
-        let mut kept = Vec::new();
-        loop {
-            self.group.post(Message::request(self.channel))?;
-            match self.group.recv_timeout(PATIENCE)?.ok_or("no answer")? {
-                Event::Message(message) => kept.push(message),
-                Event::PoolEmpty => return Ok(kept),
-                other => return Err(format!("unexpected: {other:?}").into()),
-            }
-        }
-    }
+fn next(group: &mut ChannelGroup) -> Outcome<Event> {
+    Ok(group.recv_timeout(PATIENCE)?.ok_or("nothing happens")?)
 }
 
-/// What became of the others while one group hoarded, and afterwards.
-struct Story {
-    kept: usize,
-    of_same_engine: Result<Message, CallError>,
-    of_other_engine: Result<Message, CallError>,
-    afterwards: Message,
-}
-
-/// Two groups of one engine, and one of another, all with the same server.
-fn run(address: &Address) -> Outcome<Story> {
+/// Two groups of one engine and one of another, all with the same server: what they hear.
+fn run(address: &Address) -> Outcome<[String; 4]> {
     let servers = Engine::new(Options::default())?;
     let mut server = servers.group()?;
     let welcome = server.call(Message::welcome_request(address), PATIENCE)?;
@@ -82,73 +43,59 @@ fn run(address: &Address) -> Outcome<Story> {
     let serving = thread::spawn(move || echo(server));
 
     let small = Engine::new(Options::default().pool_messages(1, 4))?;
-    let mut greedy = Client::new(&small, &address)?;
-    let mut neighbour = Client::new(&small, &address)?;
+    let (mut greedy, of_greedy) = connect(&small, &address)?;
+    let (mut neighbour, of_neighbour) = connect(&small, &address)?;
     let other = Engine::new(Options::default())?;
-    let mut stranger = Client::new(&other, &address)?;
+    let (mut stranger, of_stranger) = connect(&other, &address)?;
 
-    let kept = greedy.hoard()?;
-    let kept_count = kept.len();
-    let of_same_engine = neighbour.call();
-    let of_other_engine = stranger.call();
+    let mut kept = Vec::new();
+    let greed = loop {
+        greedy.post(Message::request(of_greedy))?;
+        match next(&mut greedy)? {
+            Event::Message(message) => kept.push(message),
+            other => break format!("{} messages, and then {other:?}", kept.len()),
+        }
+    };
+    let told = |answer: Result<Message, CallError>| match answer {
+        Ok(message) => message.op_code().to_string(),
+        Err(error) => error.to_string(),
+    };
+    let starved = told(neighbour.call(Message::request(of_neighbour), PATIENCE));
+    let unharmed = told(stranger.call(Message::request(of_stranger), PATIENCE));
     drop(kept); // back to the pool
-    let afterwards = neighbour.late_answer()?;
-
-    for client in [greedy, neighbour, stranger] {
-        client.group.close(PATIENCE); // says bye
+    let fed = loop {
+        if let Event::Message(late) = next(&mut neighbour)? {
+            break late.op_code().to_string();
+        }
+    };
+    for group in [greedy, neighbour, stranger] {
+        group.close(PATIENCE); // says bye
     }
     servers.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
-    Ok(Story {
-        kept: kept_count,
-        of_same_engine,
-        of_other_engine,
-        afterwards,
-    })
+    Ok([greed, starved, unharmed, fed])
 }
 
 fn main() -> Outcome<()> {
     let address = std::env::args().nth(1);
     let address = address.as_deref().unwrap_or("tcp://127.0.0.1:0").parse()?;
-    let story = run(&address)?;
-    let tell = |answer: Result<Message, CallError>| match answer {
-        Ok(_) => "answered".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    println!(
-        "one group keeps {} messages, all of its engine's pool",
-        story.kept
-    );
-    println!(
-        "another group of that engine asks: {}",
-        tell(story.of_same_engine)
-    );
-    println!(
-        "a group of another engine asks: {}",
-        tell(story.of_other_engine)
-    );
-    println!(
-        "the messages are dropped, and the answer comes: {:?}",
-        story.afterwards
-    );
+    let [greed, starved, unharmed, fed] = run(&address)?;
+    println!("a group that keeps all: {greed}");
+    println!("another one of its engine: {starved}");
+    println!("one of another engine: {unharmed}");
+    println!("the one of its engine, when the messages were dropped: {fed}");
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn groups_share_a_pool_and_engines_share_nothing() {
         tofu::testing::over_both(|address| {
-            let story = run(address).expect("all is told");
-            assert_eq!(story.kept, 4);
-            let starved = matches!(story.of_same_engine, Err(CallError::PoolEmpty));
-            assert!(starved, "{:?}", story.of_same_engine);
-            story
-                .of_other_engine
-                .expect("it does not know of the first");
-            assert_eq!(story.afterwards.op_code(), tofu::OpCode::Response);
+            let [greed, starved, unharmed, fed] = super::run(address).expect("all is told");
+            assert_eq!(greed, "4 messages, and then PoolEmpty");
+            assert!(starved.starts_with("the pool is empty"), "{starved}");
+            assert_eq!([unharmed, fed], ["Response", "Response"]);
         });
     }
 }
