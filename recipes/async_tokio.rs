@@ -84,7 +84,7 @@ async fn read(
             Event::Message(message) if message.op_code() == OpCode::ByeRequest => {
                 group.post(message.reply()?)?;
             }
-            Event::Message(message) => lines.push(String::from_utf8_lossy(message.body()).into()),
+            Event::Message(message) => lines.push(message.body_text().into()),
             Event::Closed { reason, .. } if reason.is_graceful() => return Ok(lines),
             Event::Closed { reason, .. } => return Err(reason.into()),
             _ => {}

@@ -62,7 +62,7 @@ fn answer(_: &mut Tills, group: &ChannelGroup, message: &Message) -> Outcome {
 }
 
 fn pay(tills: &mut Tills, _: &ChannelGroup, message: &Message) -> Outcome {
-    let amount: u64 = str::from_utf8(message.body())?.parse()?;
+    let amount: u64 = message.body_text().parse()?;
     let till = tills.open.entry(message.channel()).or_default();
     *till = till.checked_add(amount).ok_or("more than a till holds")?;
     Ok(())
@@ -108,7 +108,7 @@ fn run(address: &Address) -> Outcome<(String, String)> {
     let closing = closings.recv_timeout(PATIENCE)?;
     engine.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
-    Ok((String::from_utf8_lossy(sum.body()).into(), closing))
+    Ok((sum.body_text().into(), closing))
 }
 
 fn main() -> Outcome {

@@ -49,7 +49,7 @@ fn ask(address: &Address) -> Outcome<String> {
         .channel();
     let answer = group.call(Message::request(channel), PATIENCE)?;
     group.call(Message::bye_request(channel), PATIENCE)?;
-    Ok(String::from_utf8(answer.body().to_vec())?)
+    Ok(answer.body_text().into())
 }
 
 /// What the admin is told after three customers.

@@ -281,7 +281,7 @@ fn print(
             println!("worker {takes}: crashes at page {number}");
             process::exit(1);
         }
-        let text = String::from_utf8_lossy(page.body());
+        let text = page.body_text();
         println!("worker {takes}: page {number}: {text}");
         let progress = format!("{number}:{pages}");
         let signal = Message::signal(page.channel()).with_id(page.id());

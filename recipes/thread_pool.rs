@@ -56,7 +56,7 @@ fn work_off(
         let Ok(request) = next else {
             return;
         };
-        let question = String::from_utf8_lossy(request.body());
+        let question = request.body_text();
         answer(poster, &request, work(&question));
     }
 }
@@ -85,7 +85,7 @@ fn ask(address: &Address, questions: &[&str]) -> Outcome<Vec<String>> {
         match group.recv_timeout(PATIENCE)?.ok_or("no answer")? {
             Event::Message(message) => {
                 let question = open.remove(&message.id()).ok_or("an answer to nothing")?;
-                let answer = String::from_utf8_lossy(message.body());
+                let answer = message.body_text();
                 answers.push(format!("{question}: {answer}"));
             }
             Event::Closed { reason, .. } => return Err(reason.into()),

@@ -39,7 +39,7 @@ fn decode<T: DeserializeOwned>(message: &Message) -> Typed<T> {
     match message.header(FORMAT).unwrap_or("none") {
         JSON => Ok(serde_json::from_slice(message.body())?),
         POSTCARD => Ok(postcard::from_bytes(message.body())?),
-        ERROR => Err(String::from_utf8_lossy(message.body()).into()),
+        ERROR => Err(message.body_text().into()),
         other => Err(format!("unknown format {other:?}").into()),
     }
 }
