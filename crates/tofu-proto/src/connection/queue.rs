@@ -22,6 +22,16 @@ const DONE_MAX: usize = 8;
 const SPARE_MAX: usize = 32;
 
 /// What waits to be sent on one channel, in order.
+///
+/// A connection has one, and lends it: [`Connection::queue`](crate::Connection::queue).
+///
+/// ```
+/// use tofu_proto::SendQueue;
+///
+/// let queue = SendQueue::default();
+/// assert!(queue.is_empty());
+/// assert_eq!((queue.bytes(), queue.slices().count()), (0, 0));
+/// ```
 #[derive(Debug, Default)]
 pub struct SendQueue {
     /// Stored apart, so that the queue of a quiet channel needs no memory of its own.
@@ -63,12 +73,20 @@ impl Chunk {
 
 impl SendQueue {
     /// Bytes that have not left.
+    ///
+    /// ```
+    /// assert_eq!(tofu_proto::SendQueue::default().bytes(), 0);
+    /// ```
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether everything has left.
+    ///
+    /// ```
+    /// assert!(tofu_proto::SendQueue::default().is_empty());
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -94,6 +112,14 @@ impl SendQueue {
 
     /// Whether this message will be copied into a chunk that is not begun, and there is no memory at hand for
     /// that.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, SendQueue};
+    ///
+    /// // A message that is alone leaves from its own memory.
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("hi");
+    /// assert!(!SendQueue::default().wants_memory(&signal));
+    /// ```
     #[inline]
     pub fn wants_memory(&self, message: &Message) -> bool {
         let Some(last) = self.rest.back().or(self.first.as_ref()) else {
@@ -132,6 +158,12 @@ impl SendQueue {
     }
 
     /// What is to be sent next, for one vectored write.
+    ///
+    /// ```
+    /// let queue = tofu_proto::SendQueue::default();
+    /// let slices: Vec<_> = queue.slices().map(std::io::IoSlice::new).collect();
+    /// assert!(slices.is_empty()); // there is nothing to write
+    /// ```
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skipped = self.sent;
         self.first
@@ -231,6 +263,13 @@ impl SendQueue {
 /// The messages that a closed channel could not send, oldest first, complete and unchanged.
 ///
 /// They are made one by one, as the iterator is asked for them.
+///
+/// [`Connection::take_unsent`](crate::Connection::take_unsent) has an example.
+///
+/// ```
+/// let mut unsent = tofu_proto::Unsent::default();
+/// assert_eq!(unsent.next(), None);
+/// ```
 #[derive(Debug, Default)]
 pub struct Unsent {
     queue: SendQueue,
@@ -240,11 +279,19 @@ pub struct Unsent {
 
 impl Unsent {
     /// Whether none is left.
+    ///
+    /// ```
+    /// assert!(tofu_proto::Unsent::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Bytes that had not left when the channel closed.
+    ///
+    /// ```
+    /// assert_eq!(tofu_proto::Unsent::default().bytes(), 0);
+    /// ```
     pub fn bytes(&self) -> usize {
         self.queue.bytes
     }
