@@ -121,20 +121,11 @@ pub struct Timeouts {
 /// What [`Connection::receive`] made of the bytes.
 ///
 /// ```
-/// # use core::time::Duration;
-/// # use std::sync::Arc;
-/// # use tofu_proto::*;
-/// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-/// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-/// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-/// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-/// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-/// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
+#[doc = include_str!("example.txt")]
 /// let mut none_left = || None;
-/// let received = server.receive(&mut &hello[..], now, &mut none_left);
+/// let received = server.receive(&mut &greeting[..], now, &mut none_left);
 /// assert!(matches!(received, Received::Starved));
 ///
-/// let blank = || Some(Message::from_memory(Blank::default()));
 /// let received = server.receive(&mut &[][..], now, blank); // it has kept the bytes
 /// assert!(matches!(received, Received::Message(hello) if hello.op_code() == OpCode::HelloRequest));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -154,15 +145,11 @@ pub enum Received {
 
 /// One channel's conversation with one peer. See the [module](self) for how to drive it.
 ///
+/// In the examples below `client` is not connected yet, `server` has just been accepted, `greeting` is the
+/// client's HelloRequest as bytes, `blank` gives an empty message, and each timeout is a `second`.
+///
 /// ```
-/// # use core::time::Duration;
-/// # use std::sync::Arc;
-/// # use tofu_proto::*;
-/// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-/// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-/// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-/// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-/// let mut client = Connection::client(hello, timeouts, now);
+#[doc = include_str!("example.txt")]
 /// assert!(!client.is_connected());
 /// client.handle_connected(now);
 /// let written = client.queue().slices().map(<[u8]>::len).sum();
@@ -209,14 +196,11 @@ impl Connection {
     /// A client's connection, not connected yet. `hello` is the HelloRequest, which passed its check
     /// and has its numbers.
     ///
+    /// # Panics
+    /// In a debug build, if `hello` is no HelloRequest.
+    ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
+    #[doc = include_str!("example.txt")]
     /// let client = Connection::client(hello, timeouts, now);
     /// assert_eq!((client.channel().get(), client.opened_by().get()), (1, 7));
     /// assert_eq!(client.poll_timeout(), Some(now + second)); // to be connected by then
@@ -240,14 +224,11 @@ impl Connection {
     /// A server's connection, just accepted.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
+    #[doc = include_str!("example.txt")]
     /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
     /// assert_eq!(server.state(), State::Greeting);
     /// assert_eq!(server.poll_timeout(), Some(now + second)); // to have a hello by then
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn server(channel: ChannelNumber, timeouts: Arc<Timeouts>, now: Instant) -> Self {
         Self {
@@ -276,19 +257,9 @@ impl Connection {
     /// What has been said so far.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-    /// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
+    #[doc = include_str!("example.txt")]
     /// assert_eq!(server.state(), State::Greeting);
-    /// # let blank = || Some(Message::from_memory(Blank::default()));
-    /// # server.receive(&mut &hello[..], now, blank);
-    /// // ... the client's hello comes ...
+    /// server.receive(&mut &greeting[..], now, blank);
     /// assert_eq!(server.state(), State::Open);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -300,13 +271,9 @@ impl Connection {
     /// Its local channel.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert_eq!(server.channel(), ChannelNumber::new(9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     pub fn channel(&self) -> ChannelNumber {
@@ -316,14 +283,7 @@ impl Connection {
     /// The id of the HelloRequest that opened it: 0 before a server has it.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert_eq!(client.opened_by(), MessageId::new(7));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -334,14 +294,7 @@ impl Connection {
     /// Whether there is a stream to write to.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert!(!client.is_connected());
     /// client.handle_connected(now);
     /// assert!(client.is_connected());
@@ -355,19 +308,9 @@ impl Connection {
     /// peer's.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-    /// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
+    #[doc = include_str!("example.txt")]
     /// assert!(!server.is_known());
-    /// # let blank = || Some(Message::from_memory(Blank::default()));
-    /// # server.receive(&mut &hello[..], now, blank);
-    /// // ... the client's hello comes ...
+    /// server.receive(&mut &greeting[..], now, blank);
     /// assert!(server.is_known());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -378,17 +321,8 @@ impl Connection {
     /// The id of the peer's ByeRequest, while our application owes the answer.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-    /// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
-    /// # let blank = || Some(Message::from_memory(Blank::default()));
-    /// # server.receive(&mut &hello[..], now, blank);
+    #[doc = include_str!("example.txt")]
+    /// server.receive(&mut &greeting[..], now, blank);
     /// # let header = Header { id: MessageId::new(8), ..Header::new(OpCode::ByeRequest) };
     /// # let bye = header.to_bytes();
     /// server.receive(&mut &bye[..], now, blank); // a ByeRequest with id 8
@@ -413,17 +347,8 @@ impl Connection {
     /// queue ([`Refusal::QueueFull`]).
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-    /// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
-    /// # let blank = || Some(Message::from_memory(Blank::default()));
-    /// # server.receive(&mut &hello[..], now, blank);
+    #[doc = include_str!("example.txt")]
+    /// server.receive(&mut &greeting[..], now, blank);
     /// let signal = Message::signal(server.channel()).with_body("hi");
     /// let header = server.post(signal, 1 << 20, || now, || MessageId::new(5))?;
     /// assert_eq!((header.id.get(), server.queue().bytes()), (5, 18));
@@ -478,14 +403,7 @@ impl Connection {
     /// What is to be written.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// let hello = client.queue().slices().next();
     /// assert!(hello.is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -501,14 +419,7 @@ impl Connection {
     /// In a debug build, if more is said to have left than was queued.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// let len = client.queue().bytes();
     /// client.handle_sent(len - 1, now);
@@ -523,14 +434,7 @@ impl Connection {
     /// The stream takes no more for now, or never again: what is queued may wait for long.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// client.handle_blocked(); // the socket is full
     /// assert!(!client.queue().is_empty()); // nothing is lost
@@ -545,14 +449,7 @@ impl Connection {
     /// no message.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// let len = client.queue().bytes();
     /// client.handle_sent(len, now);
@@ -569,14 +466,10 @@ impl Connection {
     /// or to take: an idle connection should have none.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// server.spare_memory().push(Vec::with_capacity(4096));
     /// assert_eq!(server.spare_memory().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn spare_memory(&mut self) -> &mut Vec<Vec<u8>> {
         self.queue.spare()
@@ -585,14 +478,7 @@ impl Connection {
     /// The client's socket is connected.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// assert_eq!(client.poll_timeout(), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -607,19 +493,10 @@ impl Connection {
     /// [`resume`](Self::resume)). `take` gives an empty message to put it into, if there is one.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// # let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
-    /// # let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
-    /// let mut input = &hello[..20];
-    /// let blank = || Some(Message::from_memory(Blank::default()));
+    #[doc = include_str!("example.txt")]
+    /// let mut input = &greeting[..20];
     /// assert!(matches!(server.receive(&mut input, now, blank), Received::Nothing));
-    /// let mut input = &hello[20..];
+    /// let mut input = &greeting[20..];
     /// let received = server.receive(&mut input, now, blank);
     /// assert!(matches!(received, Received::Message(hello) if hello.channel().get() == 9));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -699,14 +576,10 @@ impl Connection {
     /// Whether the driver does not read (see [`hold`](Self::hold)).
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// server.hold();
     /// assert!(server.is_held());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     pub fn is_held(&self) -> bool {
@@ -716,14 +589,10 @@ impl Connection {
     /// The driver stops reading, for reasons of its own: the peer's time stands still.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// server.hold();
     /// assert_eq!(server.poll_timeout(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn hold(&mut self) {
         self.arrival = Arrival::Held;
@@ -732,16 +601,12 @@ impl Connection {
     /// The driver reads again: the peer's time starts anew.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// server.hold();
     /// let later = now + second;
     /// server.resume(later);
     /// assert_eq!(server.poll_timeout(), Some(later + second));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(&mut self, now: Instant) {
         self.arrival = if self.decoder.is_mid_frame() {
@@ -758,14 +623,10 @@ impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// let due = server.poll_timeout().expect("a hello is awaited");
     /// assert_eq!(due.since(now), second);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -779,14 +640,10 @@ impl Connection {
     /// The status to close with, if a timeout is due.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert_eq!(server.handle_timeout(now), None); // not yet
     /// assert_eq!(server.handle_timeout(now + second), Some(Status::HELLO_TIMEOUT));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle_timeout(&self, now: Instant) -> Option<Status> {
         if self.poll_timeout().is_none_or(|due| due > now) {
@@ -809,14 +666,7 @@ impl Connection {
     /// The example of the [module](self) goes that far.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert_eq!(client.poll_close(), None); // nobody has said bye
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -829,14 +679,7 @@ impl Connection {
     /// neither knows whether the other has it all until it sees the end of the stream.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// assert!(!client.wants_half_close()); // nobody has said bye
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -847,14 +690,10 @@ impl Connection {
     /// What to say of a stream that ended, or broke.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// // The stream ended before a bye.
     /// assert_eq!(server.reason_at_end(), Status::PEER_DISCONNECTED);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reason_at_end(&self) -> Status {
         match self.state {
@@ -867,14 +706,7 @@ impl Connection {
     /// What could not be sent, oldest first; the connection keeps nothing.
     ///
     /// ```
-    /// # use core::time::Duration;
-    /// # use std::sync::Arc;
-    /// # use tofu_proto::*;
-    /// # let (now, second) = (Instant::ORIGIN, Duration::from_secs(1));
-    /// # let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
-    /// # let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
-    /// # hello.address_to(ChannelNumber::new(1), MessageId::new(7));
-    /// let mut client = Connection::client(hello, timeouts, now);
+    #[doc = include_str!("example.txt")]
     /// // The connection could not be made.
     /// let unsent: Vec<_> = client.take_unsent().collect();
     /// assert_eq!(unsent[0].op_code(), OpCode::HelloRequest);
