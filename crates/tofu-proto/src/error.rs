@@ -229,21 +229,40 @@ impl PostError {
     /// # let message = Message::signal(ChannelNumber::new(3));
     /// # let refusal = Refusal::QueueFull { channel: message.channel(), queued_bytes: 9 };
     /// # let error = PostError::new(message, refusal);
-    /// // What to do depends on the reason.
-    /// let post_again = matches!(error.refusal(), Refusal::QueueFull { .. });
-    /// let forget_it = error.refusal().is_channel_over();
-    /// assert_eq!((post_again, forget_it), (true, false));
+    /// match error.refusal() {
+    ///     Refusal::QueueFull { queued_bytes, .. } => assert_eq!(*queued_bytes, 9), // post again
+    ///     refusal if refusal.is_channel_over() => {} // nobody waits for it any more
+    ///     refusal => panic!("{refusal}"),
+    /// }
     /// ```
     pub fn refusal(&self) -> &Refusal {
         &self.0.1
     }
 
     /// Whether a queue is full: post the message again after the channel's `Drained` event.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// # let message = Message::signal(ChannelNumber::new(3));
+    /// let refusal = Refusal::QueueFull { channel: message.channel(), queued_bytes: 8_388_608 };
+    /// assert!(PostError::new(message, refusal).is_queue_full());
+    /// ```
     pub fn is_queue_full(&self) -> bool {
         matches!(self.refusal(), Refusal::QueueFull { .. })
     }
 
     /// As [`Refusal::is_channel_over`].
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// # let message = Message::signal(ChannelNumber::new(3));
+    /// let refusal = Refusal::ChannelClosing(message.channel());
+    /// assert!(PostError::new(message, refusal).is_channel_over()); // nobody waits for it any more
+    /// ```
     pub fn is_channel_over(&self) -> bool {
         self.refusal().is_channel_over()
     }

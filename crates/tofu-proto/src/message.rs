@@ -711,10 +711,11 @@ impl Message {
     /// Its body as text; what is not UTF-8 in it is replaced by U+FFFD.
     ///
     /// ```
-    /// use tofu_proto::{ChannelNumber, Message};
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
     ///
-    /// let message = Message::signal(ChannelNumber::new(1)).with_body("tofu");
-    /// assert_eq!(message.body_text(), "tofu");
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("tofu");
+    /// assert_eq!(signal.body_text(), "tofu");
     /// ```
     pub fn body_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.body())
@@ -858,6 +859,15 @@ impl Message {
 
     /// Says nothing any more of what it said, and becomes an empty message as [`new`](Self::new) makes it, with
     /// the memory that it has.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, MessageId, OpCode};
+    ///
+    /// let channel = ChannelNumber::new(3);
+    /// let mut message = Message::signal(channel).with_header("k", "v").with_body("hi");
+    /// message.renew(OpCode::Request, channel, MessageId::UNASSIGNED);
+    /// assert_eq!(message, Message::request(channel));
+    /// ```
     #[inline]
     pub fn renew(&mut self, op_code: OpCode, channel: ChannelNumber, id: MessageId) {
         let content = &mut *self.content;
@@ -868,6 +878,12 @@ impl Message {
     }
 
     /// Bytes of text headers and body that fit into its memory.
+    ///
+    /// ```
+    /// use tofu_proto::{Blank, Message};
+    ///
+    /// assert!(Message::from_memory(Blank::with_capacity(512)).capacity() >= 512);
+    /// ```
     #[inline]
     pub fn capacity(&self) -> usize {
         self.content.payload.capacity()

@@ -79,6 +79,22 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// As [`call`](Self::call), but for the timeout.
+    ///
+    /// ```
+    #[doc = include_str!("../doc/pair.txt")]
+    #[doc = include_str!("../doc/block_on.txt")]
+    /// # std::thread::spawn(move || {
+    /// #     let Ok(Event::Message(request)) = server.recv() else { return };
+    /// #     if let Ok(answer) = request.reply() {
+    /// #         let _ = server.post(answer.with_body("late"));
+    /// #         let _ = server.recv_timeout(PATIENCE);
+    /// #     }
+    /// # });
+    /// let question = Message::request(channel).with_body("what time is it?");
+    /// let answer = block_on(client.call_async(question))?; // block_on is that of any runtime
+    /// assert_eq!(answer.body(), b"late");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn call_async(&mut self, request: Message) -> Result<Message, CallError> {
         let mut call = self.start_call(request)?;
         poll_fn(|context| self.poll_call(&mut call, context)).await
@@ -230,6 +246,23 @@ impl Call {
 }
 
 /// Why a [call](ChannelGroup::call) has no answer.
+///
+/// ```
+/// use std::time::Duration;
+/// use tofu::{CallError, Engine, Message, Options, Status, testing};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// let hello = Message::hello_request(&testing::free_tcp_address()?); // nobody listens there
+/// match group.call(hello, Duration::from_secs(5)) {
+///     Err(CallError::Returned { message, reason }) => {
+///         assert_eq!(reason.status(), Status::CONNECT_REFUSED);
+///         assert_eq!(message.op_code(), tofu::OpCode::HelloRequest); // to be tried again
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum CallError {
     /// Nothing answers this message, so it was not posted: here it is.
