@@ -89,6 +89,7 @@ impl Address {
     /// # Errors
     /// A host with white space, control characters, `|`, `/` or brackets in it.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::Address;
@@ -113,6 +114,7 @@ impl Address {
     /// A path that is empty, longer than [`UDS_PATH_MAX`] bytes, has control characters or `|` in it,
     /// or ends with a space, which a text header would lose.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::Address;
@@ -142,6 +144,7 @@ impl Address {
     /// # Errors
     /// Text that is no address, or one in the friendly form, and bytes that are not UTF-8.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::Address;
@@ -231,6 +234,7 @@ impl Address {
     /// # Errors
     /// Port 0, which means something only to a listener.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::Address;

@@ -349,6 +349,7 @@ impl Message {
     /// # Errors
     /// The message is an answer itself (or an order to close): nothing answers it.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{ChannelNumber, Message, OpCode};
@@ -373,6 +374,7 @@ impl Message {
     /// # Errors
     /// As [`reply`](Self::reply); the message is dropped then.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{ChannelNumber, Message, OpCode};
@@ -516,6 +518,7 @@ impl Message {
     /// # Errors
     /// A name or a value that cannot be written; the message stays as it was.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{ChannelNumber, HeaderError, Message};
@@ -751,6 +754,7 @@ impl Message {
     /// # Errors
     /// The first thing that is wrong with it.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{ChannelNumber, Message, Refusal};

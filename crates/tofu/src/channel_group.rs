@@ -75,16 +75,20 @@ impl ChannelGroup {
     /// # Errors
     /// The message, unchanged, and why it was not taken. See [`Refusal`](crate::Refusal).
     ///
+    /// # Example
     /// ```
     /// use tofu::{ChannelNumber, Engine, Message, Options, Refusal};
     ///
     /// let engine = Engine::new(Options::default())?;
     /// let group = engine.group()?;
+    /// let header = group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// assert!(header.channel.is_assigned() && header.id.is_assigned());
+    ///
     /// let nowhere = ChannelNumber::new(99);
     /// let error = group.post(Message::signal(nowhere).with_body("hi")).unwrap_err();
     /// assert_eq!(error.refusal(), &Refusal::InvalidChannelNumber(nowhere));
     /// assert_eq!(error.into_message().body(), b"hi");
-    /// # Ok::<(), tofu::StartError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
@@ -154,6 +158,7 @@ impl ChannelGroup {
     /// # Errors
     /// Nothing answers this message: it is an answer itself, or an order to close.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/pair.txt")]
     /// let asked = client.post(Message::request(channel).with_body("world"))?;
@@ -175,6 +180,7 @@ impl ChannelGroup {
     /// The first message that was not taken, unchanged, and why, as [`post`](Self::post) says it. Those
     /// behind it stay in `messages`.
     ///
+    /// # Example
     /// ```
     /// use std::collections::VecDeque;
     /// use tofu::{Engine, Event, Message, Options};
@@ -204,7 +210,7 @@ impl ChannelGroup {
     /// group.notify(None);
     /// assert!(matches!(group.recv()?, Event::Notified(None)));
     ///
-    /// let order = Message::new(tofu::OpCode::Signal, tofu::ChannelNumber::UNASSIGNED, 0);
+    /// let order = Message::signal(tofu::ChannelNumber::UNASSIGNED);
     /// group.notify(Some(order.with_body("reload")));
     /// let Event::Notified(Some(order)) = group.recv()? else { panic!() };
     /// assert_eq!(order.body(), b"reload");
@@ -235,6 +241,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     /// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
@@ -255,6 +262,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     /// use std::time::Duration;
@@ -278,6 +286,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     /// assert!(group.try_recv()?.is_none());
@@ -298,6 +307,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down; `events` is empty then.
     ///
+    /// # Example
     /// ```
     /// use tofu::{Engine, Event, Options};
     ///
@@ -357,6 +367,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     #[doc = include_str!("doc/block_on.txt")]
@@ -376,6 +387,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     /// use std::task::{Context, Poll, Waker};
@@ -639,6 +651,7 @@ impl Poster {
     /// # Errors
     /// As [`ChannelGroup::post`].
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/pair.txt")]
     /// let poster = client.poster();
@@ -695,6 +708,7 @@ impl Poster {
     /// # Errors
     /// As [`ChannelGroup::reply`].
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/group.txt")]
     /// let request = Message::request(tofu::ChannelNumber::new(3)).with_id(7);
@@ -711,6 +725,7 @@ impl Poster {
     /// # Errors
     /// As [`ChannelGroup::post_many`].
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("doc/pair.txt")]
     /// use std::collections::VecDeque;

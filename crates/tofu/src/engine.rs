@@ -104,6 +104,7 @@ impl Engine {
     /// # Errors
     /// An option that cannot be, or a system that gives no descriptor or thread.
     ///
+    /// # Example
     /// ```
     /// use tofu::{Engine, Options};
     ///
@@ -143,6 +144,7 @@ impl Engine {
     /// The engine is shutting down, or is another process's (see [`Engine`]), or the system gives no
     /// descriptor.
     ///
+    /// # Example
     /// ```
     /// use std::time::Duration;
     /// use tofu::{Engine, Options};

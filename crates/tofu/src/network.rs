@@ -46,6 +46,7 @@ impl Network {
     /// # Errors
     /// More bits than an address has, and an address with bits set behind the prefix.
     ///
+    /// # Example
     /// ```
     /// use tofu::Network;
     ///

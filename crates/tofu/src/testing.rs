@@ -28,6 +28,7 @@ use tofu_proto::Address;
 /// # Errors
 /// The system has no port left.
 ///
+/// # Example
 /// ```
 /// let address = tofu::testing::free_tcp_address()?;
 /// assert_eq!(address.host(), Some("127.0.0.1"));
@@ -45,6 +46,7 @@ pub fn free_tcp_address() -> io::Result<Address> {
 /// # Panics
 /// The test panics, or leaves a file behind.
 ///
+/// # Example
 /// ```
 /// use tofu::{Engine, Message, Options, testing};
 /// use std::time::Duration;
@@ -86,6 +88,7 @@ impl TemporaryUds {
     /// # Errors
     /// The system's directory for temporary files cannot be written to.
     ///
+    /// # Example
     /// ```
     /// let dir = tofu::testing::TemporaryUds::new()?;
     /// let path = dir.path().to_owned();
@@ -107,6 +110,7 @@ impl TemporaryUds {
     /// If the system's directory for temporary files has so long a name, or so strange a one, that
     /// no socket can be made in it.
     ///
+    /// # Example
     /// ```
     /// let dir = tofu::testing::TemporaryUds::new()?;
     /// assert_ne!(dir.address("a.sock"), dir.address("b.sock"));

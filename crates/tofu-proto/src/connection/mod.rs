@@ -199,6 +199,7 @@ impl Connection {
     /// # Panics
     /// In a debug build, if `hello` is no HelloRequest.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("example.txt")]
     /// let client = Connection::client(hello, timeouts, now);
@@ -346,6 +347,7 @@ impl Connection {
     /// [`Refusal::ChannelClosing`]; [`Refusal::InvalidChannelNumber`] before the hello), or the
     /// queue ([`Refusal::QueueFull`]).
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("example.txt")]
     /// server.receive(&mut &greeting[..], now, blank);
@@ -404,8 +406,8 @@ impl Connection {
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let hello = client.queue().slices().next();
-    /// assert!(hello.is_some());
+    /// let written = client.queue().slices().collect::<Vec<_>>().concat();
+    /// assert_eq!(written, greeting);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
@@ -418,6 +420,7 @@ impl Connection {
     /// # Panics
     /// In a debug build, if more is said to have left than was queued.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);

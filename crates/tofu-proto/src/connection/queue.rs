@@ -26,11 +26,12 @@ const SPARE_MAX: usize = 32;
 /// A connection has one, and lends it: [`Connection::queue`](crate::Connection::queue).
 ///
 /// ```
-/// use tofu_proto::SendQueue;
-///
-/// let queue = SendQueue::default();
-/// assert!(queue.is_empty());
-/// assert_eq!((queue.bytes(), queue.slices().count()), (0, 0));
+#[doc = include_str!("example.txt")]
+/// let written = client.queue().slices().collect::<Vec<_>>().concat();
+/// assert_eq!(written, greeting);
+/// client.handle_sent(written.len(), now);
+/// assert!(client.queue().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct SendQueue {
@@ -75,7 +76,9 @@ impl SendQueue {
     /// Bytes that have not left.
     ///
     /// ```
-    /// assert_eq!(tofu_proto::SendQueue::default().bytes(), 0);
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(client.queue().bytes(), greeting.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     pub fn bytes(&self) -> usize {
@@ -85,7 +88,10 @@ impl SendQueue {
     /// Whether everything has left.
     ///
     /// ```
-    /// assert!(tofu_proto::SendQueue::default().is_empty());
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.queue().is_empty()); // it has a hello to send
+    /// assert!(server.queue().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -160,9 +166,10 @@ impl SendQueue {
     /// What is to be sent next, for one vectored write.
     ///
     /// ```
-    /// let queue = tofu_proto::SendQueue::default();
-    /// let slices: Vec<_> = queue.slices().map(std::io::IoSlice::new).collect();
-    /// assert!(slices.is_empty()); // there is nothing to write
+    #[doc = include_str!("example.txt")]
+    /// let slices: Vec<_> = client.queue().slices().map(std::io::IoSlice::new).collect();
+    /// assert_eq!(slices.len(), 2); // the hello's header, and the rest of it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skipped = self.sent;
@@ -264,11 +271,14 @@ impl SendQueue {
 ///
 /// They are made one by one, as the iterator is asked for them.
 ///
-/// [`Connection::take_unsent`](crate::Connection::take_unsent) has an example.
+/// [`Connection::take_unsent`](crate::Connection::take_unsent) gives them.
 ///
 /// ```
-/// let mut unsent = tofu_proto::Unsent::default();
+#[doc = include_str!("example.txt")]
+/// let mut unsent = client.take_unsent();
+/// assert_eq!(unsent.next(), Some(hello));
 /// assert_eq!(unsent.next(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct Unsent {
@@ -281,7 +291,10 @@ impl Unsent {
     /// Whether none is left.
     ///
     /// ```
-    /// assert!(tofu_proto::Unsent::default().is_empty());
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.take_unsent().is_empty());
+    /// assert!(client.take_unsent().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -290,7 +303,11 @@ impl Unsent {
     /// Bytes that had not left when the channel closed.
     ///
     /// ```
-    /// assert_eq!(tofu_proto::Unsent::default().bytes(), 0);
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// client.handle_sent(10, now);
+    /// assert_eq!(client.take_unsent().bytes(), greeting.len() - 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bytes(&self) -> usize {
         self.queue.bytes

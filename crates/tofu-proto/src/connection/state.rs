@@ -29,12 +29,6 @@
 use crate::{ChannelNumber, OpCode, Refusal, Violation};
 
 /// Which side of the hello this is.
-///
-/// ```
-/// use tofu_proto::Side;
-///
-/// assert_ne!(Side::Client, Side::Server);
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Connected, and said HelloRequest.

@@ -37,6 +37,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// An op code that is not assigned, as soon as its header is there.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::Frame;
@@ -63,6 +64,7 @@ impl<'a> Frame<'a> {
     /// # Panics
     /// If the payload is shorter than the header says: no frame of [`first`](Self::first) or of a decoder is.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Frame, Header, OpCode};
@@ -80,6 +82,7 @@ impl<'a> Frame<'a> {
     /// # Panics
     /// If the payload is shorter than the header says it of the text headers.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Frame, Header, OpCode};
@@ -168,6 +171,7 @@ impl Decoder {
     /// An op code that is not assigned. The stream is lost then: there is no way to find the next
     /// frame.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Decoder, Header, OpCode};
@@ -205,6 +209,7 @@ impl Decoder {
     /// # Errors
     /// An op code that is not assigned.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Decoder, Header, OpCode};
@@ -227,6 +232,7 @@ impl Decoder {
     /// # Panics
     /// If more is taken than was shown.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Decoder, Header, OpCode};

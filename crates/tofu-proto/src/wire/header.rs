@@ -105,6 +105,7 @@ impl Header {
     /// # Errors
     /// An op code of 10 to 15, which is not assigned.
     ///
+    /// # Example
     /// ```
     /// # use tofu_proto as tofu;
     /// use tofu::{Header, OpCode};

@@ -29,6 +29,7 @@ impl ChannelGroup {
     /// # Errors
     /// No answer will come, or none came in time. One that comes later is an ordinary event.
     ///
+    /// # Example
     /// ```
     /// use std::{thread, time::Duration};
     /// use tofu::{Engine, Event, Message, Options};
@@ -80,6 +81,7 @@ impl ChannelGroup {
     /// # Errors
     /// As [`call`](Self::call), but for the timeout.
     ///
+    /// # Example
     /// ```
     #[doc = include_str!("../doc/pair.txt")]
     #[doc = include_str!("../doc/block_on.txt")]
@@ -106,6 +108,7 @@ impl ChannelGroup {
     /// # Errors
     /// As [`post`](Self::post); [`Refusal::QueueFull`] if there was no room in time.
     ///
+    /// # Example
     /// ```
     /// # use tofu::{Engine, Event, Message, Options};
     /// use std::time::Duration;
