@@ -48,7 +48,7 @@
 //! let mut client = engine.group()?;
 //! let channel = client.call(Message::hello_request(&address), PATIENCE)?.channel();
 //! let answer = client.call(Message::request(channel).with_body("world"), PATIENCE)?;
-//! assert_eq!(answer.body(), b"hello, world");
+//! assert_eq!(answer.body_text(), "hello, world");
 //! client.call(Message::bye_request(channel), PATIENCE)?;
 //!
 //! let report = engine.shutdown(PATIENCE);
@@ -106,8 +106,10 @@
 //! | answer | post the [`reply`](Message::reply), or [`into_reply`](Message::into_reply) with its body |
 //! | tell something | post a [`Message::signal`] |
 //! | say more about a message | [`with_header`](Message::with_header), read with [`header`](Message::header) |
+//! | read a body | [`body`](Message::body), [`body_text`](Message::body_text) |
 //! | send something large | in parts, [`with_more`](Message::with_more) on all but the last one |
 //! | wait for room in a full queue | [`post_timeout`](ChannelGroup::post_timeout), or the event [`Drained`](Event::Drained) |
+//! | know why a message was refused | [`PostError::refusal`], [`is_queue_full`](PostError::is_queue_full), [`is_channel_over`](PostError::is_channel_over) |
 //! | have a refused message back | [`PostError::into_message`] |
 //! | wait for what happens | [`recv`](ChannelGroup::recv), [`recv_timeout`](ChannelGroup::recv_timeout) |
 //! | look whether something has happened | [`try_recv`](ChannelGroup::try_recv) |
