@@ -47,10 +47,11 @@ const GRACE: Duration = Duration::from_secs(1);
 /// use tofu::{Engine, Options};
 ///
 /// let engine = Engine::new(Options::default())?;
-/// let group = engine.group()?;
+/// let mut group = engine.group()?;
 /// drop(engine);
+/// assert!(group.try_recv()?.is_none()); // the group keeps it alive
 /// drop(group); // the engine ends here
-/// # Ok::<(), tofu::StartError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Engine {

@@ -15,8 +15,9 @@ use crate::budget::Charge;
 /// let mut group = engine.group()?;
 /// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
 /// match group.recv()? {
-///     Event::Listening { address, .. } => println!("listening on {address}"),
-///     other => panic!("unexpected: {other:?}"),
+///     Event::Listening { address, .. } => assert_ne!(address.port(), 0),
+///     Event::Returned { reason, .. } => panic!("not listening: {reason}"),
+///     other => println!("{other:?}"), // in one line
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

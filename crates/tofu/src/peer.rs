@@ -155,11 +155,11 @@ impl Credentials {
     /// Those of this process, as its peers see them. `None` where the system tells no credentials.
     ///
     /// ```
-    /// use tofu::{Credentials, Options};
+    /// use tofu::{Credentials, Engine, Options};
     ///
     /// let own = Credentials::own().expect("a system that tells");
     /// let options = Options::default().allow_users([own.uid]); // nobody else
-    /// # assert!(tofu::Engine::new(options).is_ok());
+    /// assert!(Engine::new(options).is_ok());
     /// ```
     pub fn own() -> Option<Self> {
         net::credentials::own()

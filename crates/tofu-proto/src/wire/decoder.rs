@@ -230,7 +230,7 @@ impl Decoder {
     /// Takes the frame that [`peek`](Self::peek) showed, `len` bytes long, from the same `input`.
     ///
     /// # Panics
-    /// If more is taken than was shown.
+    /// If `len` is more than there is (where it was kept, only in a debug build).
     ///
     /// # Example
     /// ```

@@ -110,19 +110,13 @@ impl ChannelGroup {
     ///
     /// # Example
     /// ```
-    /// # use tofu::{Engine, Event, Message, Options};
-    /// use std::time::Duration;
-    ///
-    /// # let engine = Engine::new(Options::default())?;
-    /// # let (mut server, mut client) = (engine.group()?, engine.group()?);
-    /// # let second = Duration::from_secs(1);
-    /// # let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
-    /// # let address = server.call(welcome, second)?.address().expect("bound");
-    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    #[doc = include_str!("../doc/pair.txt")]
     /// for part in 0..1_000_u32 {
     ///     let message = Message::signal(channel).with_body(part.to_be_bytes());
     ///     client.post_timeout(message, Duration::from_secs(1))?;
     /// }
+    /// let Event::Message(first) = server.recv()? else { panic!() };
+    /// assert_eq!(first.body(), [0; 4]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post_timeout(
