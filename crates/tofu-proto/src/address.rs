@@ -9,10 +9,39 @@ use alloc::{
 use core::{fmt, str::FromStr};
 
 /// The port that is meant where none is given.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Address, DEFAULT_PORT};
+///
+/// assert_eq!("tcp://localhost".parse::<Address>()?.port(), DEFAULT_PORT);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const DEFAULT_PORT: u16 = 7099;
 /// The host that a client means where none is given.
+///
+/// A listener without a host listens on every interface instead (PROTOCOL.md section 2).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Address, DEFAULT_HOST};
+///
+/// let address: Address = "tcp://:7099".parse()?;
+/// assert_eq!(address.host(), Some("")); // here a client connects to DEFAULT_HOST
+/// assert_eq!(DEFAULT_HOST, "127.0.0.1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// Bytes that the path of a Unix domain socket may have here.
+/// Bytes that the path of a Unix domain socket may have here: 107 on Linux, 103 on macOS and the BSDs
+/// (PROTOCOL.md section 2).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Address, UDS_PATH_MAX};
+///
+/// assert!(Address::uds("x".repeat(UDS_PATH_MAX)).is_ok());
+/// assert!(Address::uds("x".repeat(UDS_PATH_MAX + 1)).is_err());
+/// ```
 pub const UDS_PATH_MAX: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
     107
 } else {
@@ -25,7 +54,8 @@ pub const UDS_PATH_MAX: usize = if cfg!(any(target_os = "linux", target_os = "an
 /// always printed as in the header:
 ///
 /// ```
-/// use tofu_proto::Address;
+/// # use tofu_proto as tofu;
+/// use tofu::Address;
 ///
 /// for (text, printed) in [
 ///     ("tcp|127.0.0.1|7099", "tcp|127.0.0.1|7099"),
@@ -58,6 +88,17 @@ impl Address {
     ///
     /// # Errors
     /// A host with white space, control characters, `|`, `/` or brackets in it.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!(Address::tcp("::1", 7099)?, "tcp://[::1]:7099".parse()?);
+    /// assert_eq!(Address::tcp("", 0)?.to_string(), "tcp||0"); // any interface, any free port
+    /// assert!(Address::tcp("two words", 80).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tcp(host: impl Into<String>, port: u16) -> Result<Self, AddressError> {
         let host = host.into();
         let is_bad = |c: char| "|/[]".contains(c) || c.is_whitespace() || c.is_control();
@@ -72,6 +113,16 @@ impl Address {
     /// # Errors
     /// A path that is empty, longer than [`UDS_PATH_MAX`] bytes, has control characters or `|` in it,
     /// or ends with a space, which a text header would lose.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!(Address::uds("/run/a.sock")?, "uds:///run/a.sock".parse()?);
+    /// assert!(Address::uds("").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn uds(path: impl Into<String>) -> Result<Self, AddressError> {
         let path = path.into();
         let name = path.strip_prefix('@').unwrap_or(&path);
@@ -92,6 +143,16 @@ impl Address {
     ///
     /// # Errors
     /// Text that is no address, or one in the friendly form, and bytes that are not UTF-8.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!(Address::from_bytes(b"tcp|localhost|80")?.port(), 80);
+    /// assert!(Address::from_bytes(b"tcp://localhost:80").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AddressError> {
         match core::str::from_utf8(bytes) {
             Ok(text) if is_friendly(text) => Err(AddressError::new(text, Fault::Fields)),
@@ -103,7 +164,16 @@ impl Address {
         }
     }
 
-    /// The host of a TCP address.
+    /// The host of a TCP address, `""` if it has none; `None` for a Unix domain socket.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!("tcp://[::1]:80".parse::<Address>()?.host(), Some("::1"));
+    /// assert_eq!("uds:///tmp/a.sock".parse::<Address>()?.host(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn host(&self) -> Option<&str> {
         match &self.0 {
             Place::Tcp { host, .. } => Some(host),
@@ -112,6 +182,15 @@ impl Address {
     }
 
     /// The port of a TCP address; 0 for others.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!("tcp://localhost:80".parse::<Address>()?.port(), 80);
+    /// assert_eq!("uds:///tmp/a.sock".parse::<Address>()?.port(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn port(&self) -> u16 {
         match &self.0 {
             Place::Tcp { port, .. } => *port,
@@ -119,7 +198,16 @@ impl Address {
         }
     }
 
-    /// The path of a Unix domain socket, or its abstract name with the `@`.
+    /// The path of a Unix domain socket, or its abstract name with the `@`; `None` for TCP.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert_eq!("uds:///tmp/a.sock".parse::<Address>()?.path(), Some("/tmp/a.sock"));
+    /// assert_eq!("uds://@name".parse::<Address>()?.path(), Some("@name"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn path(&self) -> Option<&str> {
         match &self.0 {
             Place::Uds { path } => Some(path),
@@ -128,6 +216,15 @@ impl Address {
     }
 
     /// Whether it is a name in Linux's abstract namespace, which has no file.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert!(Address::uds("@name")?.is_abstract());
+    /// assert!(!Address::uds("/tmp/a.sock")?.is_abstract());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_abstract(&self) -> bool {
         self.path().is_some_and(|path| path.starts_with('@'))
     }
@@ -136,6 +233,16 @@ impl Address {
     ///
     /// # Errors
     /// Port 0, which means something only to a listener.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// assert!(Address::tcp("localhost", 80)?.check_connect().is_ok());
+    /// assert!(Address::tcp("localhost", 0)?.check_connect().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn check_connect(&self) -> Result<(), AddressError> {
         match &self.0 {
             Place::Tcp { port: 0, .. } => {
@@ -232,7 +339,18 @@ fn parse_port(text: &str) -> Result<u16, Fault> {
     }
 }
 
-/// Text that is no address.
+/// Text that is no address. It says what was written, what is wrong with it, and how to write it.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::Address;
+///
+/// let error = "tcp://::1:7099".parse::<Address>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     r#"invalid address "tcp://::1:7099": write an IPv6 host in brackets, such as tcp://[::1]:7099"#
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     text: String,
@@ -262,6 +380,14 @@ impl AddressError {
     }
 
     /// The text.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Address;
+    ///
+    /// let error = "udp://host".parse::<Address>().unwrap_err();
+    /// assert_eq!(error.text(), "udp://host");
+    /// ```
     pub fn text(&self) -> &str {
         &self.text
     }

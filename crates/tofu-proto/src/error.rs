@@ -9,7 +9,17 @@ use core::fmt;
 
 use crate::{AddressError, ChannelNumber, HeaderError, Message, OpCode, Status};
 
-/// Why a message was not taken.
+/// Why a message was not taken: the caller's mistake, or a bound that is reached.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message, Refusal, Status};
+///
+/// let nowhere = Message::signal(ChannelNumber::UNASSIGNED);
+/// let refusal = nowhere.check().unwrap_err();
+/// assert_eq!(refusal, Refusal::InvalidChannelNumber(ChannelNumber::UNASSIGNED));
+/// assert_eq!(refusal.status(), Status::INVALID_CHANNEL_NUMBER);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -59,6 +69,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// The status that says the same.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Refusal, Status};
+    ///
+    /// assert_eq!(Refusal::ShutdownStarted.status(), Status::SHUTDOWN_STARTED);
+    /// ```
     pub const fn status(&self) -> Status {
         match self {
             Self::InvalidOpCode(_) => Status::INVALID_OP_CODE,
@@ -81,6 +98,14 @@ impl Refusal {
 
     /// Whether the channel has ended, or is about to: for one who answers late no mistake, but the way of the
     /// world.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Refusal};
+    ///
+    /// assert!(Refusal::ChannelClosing(ChannelNumber::new(3)).is_channel_over());
+    /// assert!(!Refusal::InvalidBodyLen(70_000).is_channel_over());
+    /// ```
     pub const fn is_channel_over(&self) -> bool {
         matches!(
             self,
@@ -164,36 +189,108 @@ impl fmt::Display for Refusal {
 impl core::error::Error for Refusal {}
 
 /// A message that was not taken, unchanged, with the reason.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message, PostError, Refusal};
+///
+/// let message = Message::signal(ChannelNumber::new(3)).with_body("hi");
+/// let error = PostError::new(message, Refusal::ShutdownStarted);
+/// assert_eq!(
+///     error.to_string(),
+///     "message refused: the engine or this channel group is shutting down"
+/// );
+/// assert_eq!(error.into_message().body(), b"hi");
+/// ```
 #[derive(PartialEq)]
 pub struct PostError(Box<(Message, Refusal)>);
 
 impl PostError {
-    /// Refuses `message`.
+    /// Refuses `message`, for an engine or a test.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// let message = Message::signal(ChannelNumber::new(3));
+    /// let error = PostError::new(message, Refusal::ShutdownStarted);
+    /// assert_eq!(error.refusal(), &Refusal::ShutdownStarted);
+    /// ```
     pub fn new(message: Message, refusal: Refusal) -> Self {
         Self(Box::new((message, refusal)))
     }
 
     /// Why it was refused.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// # let message = Message::signal(ChannelNumber::new(3));
+    /// # let refusal = Refusal::QueueFull { channel: message.channel(), queued_bytes: 9 };
+    /// # let error = PostError::new(message, refusal);
+    /// match error.refusal() {
+    ///     Refusal::QueueFull { queued_bytes, .. } => assert_eq!(*queued_bytes, 9), // post again
+    ///     refusal if refusal.is_channel_over() => {} // nobody waits for it any more
+    ///     refusal => panic!("{refusal}"),
+    /// }
+    /// ```
     pub fn refusal(&self) -> &Refusal {
         &self.0.1
     }
 
     /// Whether a queue is full: post the message again after the channel's `Drained` event.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// # let message = Message::signal(ChannelNumber::new(3));
+    /// let refusal = Refusal::QueueFull { channel: message.channel(), queued_bytes: 8_388_608 };
+    /// assert!(PostError::new(message, refusal).is_queue_full());
+    /// ```
     pub fn is_queue_full(&self) -> bool {
         matches!(self.refusal(), Refusal::QueueFull { .. })
     }
 
     /// As [`Refusal::is_channel_over`].
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// # let message = Message::signal(ChannelNumber::new(3));
+    /// let refusal = Refusal::ChannelClosing(message.channel());
+    /// assert!(PostError::new(message, refusal).is_channel_over()); // nobody waits for it any more
+    /// ```
     pub fn is_channel_over(&self) -> bool {
         self.refusal().is_channel_over()
     }
 
     /// The message, as it was.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// let message = Message::signal(ChannelNumber::new(3));
+    /// let error = PostError::new(message.clone(), Refusal::ShutdownStarted);
+    /// assert_eq!(error.message(), &message);
+    /// ```
     pub fn message(&self) -> &Message {
         &self.0.0
     }
 
     /// Gives the message back.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, PostError, Refusal};
+    ///
+    /// let message = Message::signal(ChannelNumber::new(3)).with_body("hi");
+    /// let error = PostError::new(message, Refusal::ShutdownStarted);
+    /// assert_eq!(error.into_message().body(), b"hi"); // to be posted again, or elsewhere
+    /// ```
     pub fn into_message(self) -> Message {
         self.0.0
     }
@@ -218,7 +315,18 @@ impl core::error::Error for PostError {
     }
 }
 
-/// What a peer did against the protocol.
+/// What a peer did against the protocol: the connection ends (PROTOCOL.md sections 1 and 3).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{OpCode, Violation};
+///
+/// let violation = Violation::HelloExpected(OpCode::Request);
+/// assert_eq!(
+///     violation.to_string(),
+///     "the peer's first message was Request and not HelloRequest"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Violation {

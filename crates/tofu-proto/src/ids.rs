@@ -11,7 +11,8 @@ use core::fmt;
 /// its own (PROTOCOL.md section 1).
 ///
 /// ```
-/// use tofu_proto::ChannelNumber;
+/// # use tofu_proto as tofu;
+/// use tofu::ChannelNumber;
 ///
 /// assert_eq!(ChannelNumber::new(7).to_string(), "7");
 /// assert!(!ChannelNumber::UNASSIGNED.is_assigned());
@@ -30,18 +31,41 @@ impl ChannelNumber {
     pub const MAX: Self = Self(u16::MAX - 1);
 
     /// The channel with this number.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::ChannelNumber;
+    ///
+    /// assert_eq!(ChannelNumber::new(7), ChannelNumber::from(7));
+    /// ```
     #[inline]
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
     /// The plain number.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::ChannelNumber;
+    ///
+    /// assert_eq!(ChannelNumber::MAX.get(), 65_534);
+    /// ```
     #[inline]
     pub const fn get(self) -> u16 {
         self.0
     }
 
     /// Whether this is the number of a channel (1 to 65,534).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::ChannelNumber;
+    ///
+    /// assert!(ChannelNumber::new(7).is_assigned());
+    /// assert!(!ChannelNumber::UNASSIGNED.is_assigned());
+    /// assert!(!ChannelNumber::ENGINE.is_assigned());
+    /// ```
     #[inline]
     pub const fn is_assigned(self) -> bool {
         self.0 >= Self::MIN.0 && self.0 <= Self::MAX.0
@@ -63,24 +87,56 @@ impl fmt::Display for ChannelNumber {
 /// The id of a message: chosen by the application or assigned by the engine, carried unchanged.
 ///
 /// A response carries the id of its request. The engine never interprets ids.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message, MessageId};
+///
+/// let request = Message::request(ChannelNumber::new(3)).with_id(7);
+/// let answer = request.reply()?;
+/// assert_eq!(answer.id(), MessageId::new(7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u64);
 
 impl MessageId {
-    /// Asks the engine for the next id of its sequence when the message is posted.
+    /// Asks the engine for the next id of its sequence when the message is posted (PROTOCOL.md section 1).
     pub const UNASSIGNED: Self = Self(0);
 
     /// The message id with this value.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::MessageId;
+    ///
+    /// assert_eq!(MessageId::new(7), MessageId::from(7));
+    /// ```
     pub const fn new(id: u64) -> Self {
         Self(id)
     }
 
     /// The plain number.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::MessageId;
+    ///
+    /// assert_eq!(MessageId::new(7).get(), 7);
+    /// ```
     pub const fn get(self) -> u64 {
         self.0
     }
 
     /// Whether an id was chosen (anything but 0).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::MessageId;
+    ///
+    /// assert!(MessageId::new(7).is_assigned());
+    /// assert!(!MessageId::UNASSIGNED.is_assigned());
+    /// ```
     pub const fn is_assigned(self) -> bool {
         self.0 != 0
     }

@@ -16,6 +16,23 @@ use crate::{
 };
 
 /// Where a dropped message's memory goes: the pool that it came from.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use tofu_proto::{Blank, Home, Message};
+///
+/// #[derive(Debug, Default)]
+/// struct Pool(Mutex<Vec<Blank>>);
+/// impl Home for Pool {
+///     fn take_back(&self, memory: Blank) {
+///         self.0.lock().expect("nobody panics").push(memory);
+///     }
+/// }
+///
+/// let pool = Arc::new(Pool::default());
+/// drop(Message::from_home(Blank::with_capacity(512), pool.clone()));
+/// assert_eq!(pool.0.lock().expect("nobody panics").len(), 1);
+/// ```
 pub trait Home: Send + Sync + fmt::Debug {
     /// Takes the memory of a message back. It is called exactly once for each message made with
     /// [`Message::from_home`], with no memory when the message has been taken out of the pool's care.
@@ -27,7 +44,8 @@ pub trait Home: Send + Sync + fmt::Debug {
 /// Made by op code, completed with the `with_` methods, posted, and gone: posting moves it.
 ///
 /// ```
-/// use tofu_proto::{ChannelNumber, Message, OpCode};
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message, OpCode};
 ///
 /// let channel = ChannelNumber::new(3);
 /// let request = Message::request(channel)
@@ -127,11 +145,24 @@ impl DerefMut for Owned {
 }
 
 /// The memory of a message that says nothing: what a pool keeps. It may be none at all.
+///
+/// ```
+/// use tofu_proto::{Blank, Message};
+///
+/// let memory = Blank::with_capacity(512);
+/// let message = Message::from_memory(memory).with_body("any");
+/// assert!(message.into_memory().capacity() >= 512);
+/// assert_eq!(Blank::default().capacity(), 0);
+/// ```
 #[derive(Debug, Default)]
 pub struct Blank(Option<Box<Content>>);
 
 impl Blank {
     /// Memory for text headers and body of `capacity` bytes together.
+    ///
+    /// ```
+    /// assert!(tofu_proto::Blank::with_capacity(512).capacity() >= 512);
+    /// ```
     pub fn with_capacity(capacity: usize) -> Self {
         let mut content = Content::empty();
         content.payload.reserve(capacity);
@@ -139,6 +170,10 @@ impl Blank {
     }
 
     /// Bytes of text headers and body that fit.
+    ///
+    /// ```
+    /// assert_eq!(tofu_proto::Blank::default().capacity(), 0);
+    /// ```
     pub fn capacity(&self) -> usize {
         self.0
             .as_ref()
@@ -147,6 +182,15 @@ impl Blank {
 }
 
 /// What a message that passed its [check](Message::check) orders the engine to do.
+///
+/// ```
+/// use tofu_proto::{Address, ChannelNumber, Message, Order};
+///
+/// let address: Address = "tcp://localhost:80".parse()?;
+/// assert_eq!(Message::hello_request(&address).check()?, Order::Connect(address));
+/// assert_eq!(Message::bye_signal(ChannelNumber::new(3)).check()?, Order::Close);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Listen on this address.
@@ -159,7 +203,15 @@ pub enum Order {
     Close,
 }
 
-/// The message cannot be answered: its op code has no echo.
+/// The message cannot be answered: its op code, which is in here, has no [echo](OpCode::echo).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message, NoReply, OpCode};
+///
+/// let bye = Message::bye_signal(ChannelNumber::new(3));
+/// assert_eq!(bye.reply(), Err(NoReply(OpCode::ByeSignal)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoReply(pub OpCode);
 
@@ -177,6 +229,14 @@ impl Message {
     /// [`request`](Self::request), [`signal`](Self::signal), [`reply`](Self::reply) to a message.
     ///
     /// With id 0 the engine assigns the next of its sequence; a response needs the id of its request.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let answer = Message::new(OpCode::Response, ChannelNumber::new(3), 7);
+    /// assert_eq!((answer.op_code(), answer.id().get()), (OpCode::Response, 7));
+    /// ```
     #[inline]
     pub fn new(op_code: OpCode, channel: ChannelNumber, id: impl Into<MessageId>) -> Self {
         Self {
@@ -184,13 +244,16 @@ impl Message {
         }
     }
 
-    /// Listens on `address`.
+    /// Listens on `address`. It never travels: the engine answers it with a WelcomeResponse, which says what
+    /// was bound (PROTOCOL.md sections 1 and 2).
     ///
     /// ```
-    /// use tofu_proto::{Address, Message};
+    /// # use tofu_proto as tofu;
+    /// use tofu::Message;
     ///
-    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse().unwrap());
+    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
     /// assert_eq!(welcome.header("~listen_on"), Some("tcp|127.0.0.1|0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn welcome_request(address: &Address) -> Self {
         Self::new(
@@ -201,7 +264,18 @@ impl Message {
         .with_header(LISTEN_ON, alloc::format!("{address}"))
     }
 
-    /// Connects to `address`, and is the first message that the server gets.
+    /// Connects to `address`, and is the first message that the server gets, with all its text headers and its
+    /// body: a place for a name or a token (PROTOCOL.md sections 2 and 3).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Message;
+    ///
+    /// let hello = Message::hello_request(&"tcp://example.org:80".parse()?).with_header("user", "alice");
+    /// assert_eq!(hello.header("~connect_to"), Some("tcp|example.org|80"));
+    /// assert_eq!(hello.header("user"), Some("alice"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hello_request(address: &Address) -> Self {
         Self::new(
             OpCode::HelloRequest,
@@ -211,24 +285,61 @@ impl Message {
         .with_header(CONNECT_TO, alloc::format!("{address}"))
     }
 
-    /// Asks the peer something.
+    /// Asks the peer something. The answer carries the id that posting assigns, or that
+    /// [`with_id`](Self::with_id) chose.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_body("what time is it?");
+    /// assert_eq!(request.op_code(), OpCode::Request);
+    /// assert_eq!(request.body(), b"what time is it?");
+    /// ```
     #[inline]
     pub fn request(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Request, channel, MessageId::UNASSIGNED)
     }
 
-    /// Tells the peer something.
+    /// Tells the peer something, and expects no answer.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("it rains");
+    /// assert_eq!(signal.op_code(), OpCode::Signal);
+    /// ```
     #[inline]
     pub fn signal(channel: ChannelNumber) -> Self {
         Self::new(OpCode::Signal, channel, MessageId::UNASSIGNED)
     }
 
-    /// Closes gracefully: everything posted before still arrives.
+    /// Closes gracefully: everything posted before still arrives. Nothing can be posted behind it
+    /// (PROTOCOL.md section 3). To a listener it is an order to close.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let bye = Message::bye_request(ChannelNumber::new(3)).with_body("until tomorrow");
+    /// assert_eq!((bye.op_code(), bye.channel().get()), (OpCode::ByeRequest, 3));
+    /// ```
     pub fn bye_request(channel: ChannelNumber) -> Self {
         Self::new(OpCode::ByeRequest, channel, MessageId::UNASSIGNED)
     }
 
-    /// Closes at once: what is still queued comes back.
+    /// Closes at once: what is still queued comes back, and the peer sees a disconnect. It never travels
+    /// (PROTOCOL.md section 1).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let bye = Message::bye_signal(ChannelNumber::new(3));
+    /// assert_eq!(bye.op_code(), OpCode::ByeSignal);
+    /// assert!(!bye.op_code().travels());
+    /// ```
     pub fn bye_signal(channel: ChannelNumber) -> Self {
         Self::new(OpCode::ByeSignal, channel, MessageId::UNASSIGNED)
     }
@@ -237,6 +348,18 @@ impl Message {
     ///
     /// # Errors
     /// The message is an answer itself (or an order to close): nothing answers it.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_id(7).with_body("world");
+    /// let answer = request.reply()?.with_body("hello");
+    /// assert_eq!((answer.op_code(), answer.id().get()), (OpCode::Response, 7));
+    /// assert!(answer.reply().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reply(&self) -> Result<Self, NoReply> {
         let echo = self
             .content
@@ -250,6 +373,17 @@ impl Message {
     ///
     /// # Errors
     /// As [`reply`](Self::reply); the message is dropped then.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_id(7).with_body("echo");
+    /// let answer = request.into_reply()?;
+    /// assert_eq!((answer.op_code(), answer.body()), (OpCode::Response, &b"echo"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_reply(mut self) -> Result<Self, NoReply> {
         self.content.op_code = self
             .content
@@ -260,6 +394,14 @@ impl Message {
     }
 
     /// With this op code, for a message whose memory came from a pool.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// let message = Message::request(ChannelNumber::new(3)).with_op_code(OpCode::Signal);
+    /// assert_eq!(message, Message::signal(ChannelNumber::new(3)));
+    /// ```
     #[must_use]
     #[inline]
     pub fn with_op_code(mut self, op_code: OpCode) -> Self {
@@ -268,6 +410,15 @@ impl Message {
     }
 
     /// To this channel.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let note = Message::signal(ChannelNumber::new(3)).with_body("to all");
+    /// let copy = note.clone().with_channel(ChannelNumber::new(4));
+    /// assert_eq!((copy.channel().get(), copy.body()), (4, note.body()));
+    /// ```
     #[must_use]
     #[inline]
     pub fn with_channel(mut self, channel: ChannelNumber) -> Self {
@@ -276,6 +427,14 @@ impl Message {
     }
 
     /// With this message id. Without one, the engine assigns the next of its sequence.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, MessageId};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_id(7);
+    /// assert_eq!(request.id(), MessageId::new(7));
+    /// ```
     #[must_use]
     #[inline]
     pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
@@ -283,7 +442,23 @@ impl Message {
         self
     }
 
-    /// With or without the `more` flag: whether other messages of the same logical unit follow.
+    /// With or without the `more` flag: whether other messages of the same logical unit follow. They carry the
+    /// same id; only Request, Response and Signal can be continued (PROTOCOL.md section 1).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let large = vec![7; 150_000];
+    /// let mut parts = large.chunks(65_535).peekable();
+    /// let mut messages = Vec::new();
+    /// while let Some(part) = parts.next() {
+    ///     let has_more = parts.peek().is_some();
+    ///     let message = Message::signal(ChannelNumber::new(3)).with_id(7).with_more(has_more);
+    ///     messages.push(message.with_body(part));
+    /// }
+    /// assert_eq!(messages.iter().map(Message::has_more).collect::<Vec<_>>(), [true, true, false]);
+    /// ```
     #[must_use]
     #[inline]
     pub fn with_more(mut self, more: bool) -> Self {
@@ -296,6 +471,17 @@ impl Message {
     /// The name is trimmed. A name that is empty or has `:`, CR or LF in it, or a value that is empty
     /// or has CR or LF in it, cannot be sent: posting the message tells so
     /// ([`Refusal::InvalidHeader`]); [`push_header`](Self::push_header) tells it at once.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_header("lang", "en");
+    /// assert_eq!(request.header("lang"), Some("en"));
+    ///
+    /// let forged = request.with_header("lang", "en\r\nuser:root");
+    /// assert!(forged.check().is_err()); // posting it is refused as well
+    /// ```
     #[must_use]
     pub fn with_header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         if let Err(error) = self.push_header(name, value) {
@@ -304,7 +490,16 @@ impl Message {
         self
     }
 
-    /// With this body, in place of the one it had.
+    /// With this body, in place of the one it had. A message has at most 65,535 bytes of it: more are refused
+    /// when it is posted ([`Refusal::InvalidBodyLen`]).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("one").with_body([2, 3]);
+    /// assert_eq!(signal.body(), [2, 3]);
+    /// ```
     #[must_use]
     #[inline]
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
@@ -322,6 +517,18 @@ impl Message {
     ///
     /// # Errors
     /// A name or a value that cannot be written; the message stays as it was.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, HeaderError, Message};
+    ///
+    /// let mut request = Message::request(ChannelNumber::new(3));
+    /// request.push_header("lang", "en")?;
+    /// assert_eq!(request.push_header("", "en"), Err(HeaderError::EmptyName));
+    /// assert_eq!(request.text_headers().iter().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn push_header(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -338,6 +545,15 @@ impl Message {
     }
 
     /// Adds bytes to the end of the body.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let mut signal = Message::signal(ChannelNumber::new(3)).with_body("key=");
+    /// signal.extend_body("value");
+    /// assert_eq!(signal.body(), b"key=value");
+    /// ```
     #[inline]
     pub fn extend_body(&mut self, bytes: impl AsRef<[u8]>) {
         self.content.payload.extend_from_slice(bytes.as_ref());
@@ -347,39 +563,99 @@ impl Message {
 /// Reading messages.
 impl Message {
     /// What it means.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, OpCode};
+    ///
+    /// assert_eq!(Message::signal(ChannelNumber::new(3)).op_code(), OpCode::Signal);
+    /// ```
     #[inline]
     pub fn op_code(&self) -> OpCode {
         self.content.op_code
     }
 
-    /// Its channel, local to the engine of the application that reads this.
+    /// Its channel, local to the engine of the application that reads this (PROTOCOL.md section 1).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let channel = ChannelNumber::new(3);
+    /// assert_eq!(Message::signal(channel).channel(), channel);
+    /// let hello = Message::hello_request(&"tcp://localhost".parse()?);
+    /// assert_eq!(hello.channel(), ChannelNumber::UNASSIGNED); // until it is posted
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn channel(&self) -> ChannelNumber {
         self.content.channel
     }
 
     /// Its correlation id.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, MessageId};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3));
+    /// assert_eq!(request.id(), MessageId::UNASSIGNED); // until it is posted
+    /// assert_eq!(request.with_id(7).id(), MessageId::new(7));
+    /// ```
     #[inline]
     pub fn id(&self) -> MessageId {
         self.content.id
     }
 
     /// Whether more messages of the same logical unit follow.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let part = Message::signal(ChannelNumber::new(3)).with_more(true);
+    /// assert!(part.has_more());
+    /// ```
     pub fn has_more(&self) -> bool {
         self.content.more
     }
 
     /// Why it came back; [`Status::SUCCESS`] on a message that did not.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, Status};
+    ///
+    /// let fresh = Message::request(ChannelNumber::new(3));
+    /// assert_eq!(fresh.status(), Status::SUCCESS);
+    /// ```
     pub fn status(&self) -> Status {
         self.content.status
     }
 
     /// Who made it: the engine only if it is a WelcomeResponse.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, Origin};
+    ///
+    /// assert_eq!(Message::signal(ChannelNumber::new(3)).origin(), Origin::Application);
+    /// ```
     pub fn origin(&self) -> Origin {
         self.content.origin
     }
 
-    /// The value of the first text header with this name, if there is one and it is UTF-8.
+    /// The value of the first text header with this name, if there is one and it is UTF-8. Names are
+    /// case-sensitive. For values that are bytes see [`TextHeaders::value`].
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3)).with_header("lang", "en");
+    /// assert_eq!(request.header("lang"), Some("en"));
+    /// assert_eq!(request.header("Lang"), None);
+    /// ```
     pub fn header(&self, name: impl AsRef<[u8]>) -> Option<&str> {
         core::str::from_utf8(self.text_headers().value(name)?).ok()
     }
@@ -388,7 +664,8 @@ impl Message {
     /// was really bound. `None` if there is none, or it is not one.
     ///
     /// ```
-    /// use tofu_proto::{Address, ChannelNumber, Message};
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Address, ChannelNumber, Message};
     ///
     /// let address: Address = "tcp://127.0.0.1:7099".parse().unwrap();
     /// assert_eq!(Message::hello_request(&address).address(), Some(address));
@@ -404,12 +681,31 @@ impl Message {
     }
 
     /// All its text headers.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let request = Message::request(ChannelNumber::new(3))
+    ///     .with_header("lang", "en")
+    ///     .with_header("lang", "de");
+    /// let values = request.text_headers().iter().filter_map(|header| header.value_str());
+    /// assert_eq!(values.collect::<Vec<_>>(), ["en", "de"]);
+    /// ```
     #[inline]
     pub fn text_headers(&self) -> TextHeaders<'_> {
         TextHeaders::new(&self.content.payload[..self.content.text_headers_len])
     }
 
-    /// Its body.
+    /// Its body: 0 to 65,535 bytes, of which only the application knows the meaning.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_header("a", "b").with_body("hi");
+    /// assert_eq!(signal.body(), b"hi");
+    /// ```
     #[inline]
     pub fn body(&self) -> &[u8] {
         &self.content.payload[self.content.text_headers_len..]
@@ -418,16 +714,25 @@ impl Message {
     /// Its body as text; what is not UTF-8 in it is replaced by U+FFFD.
     ///
     /// ```
-    /// use tofu_proto::{ChannelNumber, Message};
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
     ///
-    /// let message = Message::signal(ChannelNumber::new(1)).with_body("tofu");
-    /// assert_eq!(message.body_text(), "tofu");
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("tofu");
+    /// assert_eq!(signal.body_text(), "tofu");
     /// ```
     pub fn body_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.body())
     }
 
     /// Its binary header.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let header = Message::signal(ChannelNumber::new(3)).with_body("hi").binary_header();
+    /// assert_eq!((header.channel.get(), header.body_len), (3, 2));
+    /// ```
     #[inline]
     pub fn binary_header(&self) -> Header {
         let content = &*self.content;
@@ -448,6 +753,17 @@ impl Message {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message, Refusal};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3));
+    /// assert!(signal.check().is_ok());
+    /// let too_long = signal.with_body(vec![0; 65_536]);
+    /// assert_eq!(too_long.check(), Err(Refusal::InvalidBodyLen(65_536)));
+    /// ```
     #[inline]
     pub fn check(&self) -> Result<Order, Refusal> {
         let op_code = self.content.op_code;
@@ -509,7 +825,19 @@ impl Message {
 
 /// For engines.
 impl Message {
-    /// An empty message whose memory goes to `home` when it is dropped.
+    /// An empty message whose memory goes to `home` when it is dropped. See [`Home`] for an example.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tofu_proto::{Blank, Home, Message};
+    /// # #[derive(Debug)]
+    /// # struct Pool;
+    /// # impl Home for Pool {
+    /// #     fn take_back(&self, _: Blank) {}
+    /// # }
+    /// let message = Message::from_home(Blank::with_capacity(512), Arc::new(Pool));
+    /// assert!(message.home().is_some() && message.body().is_empty());
+    /// ```
     #[inline]
     pub fn from_home(memory: Blank, home: Arc<dyn Home>) -> Self {
         let mut message = Self::from_memory(memory);
@@ -518,6 +846,13 @@ impl Message {
     }
 
     /// An empty message of its own.
+    ///
+    /// ```
+    /// use tofu_proto::{Blank, Message};
+    ///
+    /// let message = Message::from_memory(Blank::with_capacity(512));
+    /// assert!(message.home().is_none() && message.body().is_empty());
+    /// ```
     #[inline]
     pub fn from_memory(memory: Blank) -> Self {
         let content = memory.0.unwrap_or_else(|| Box::new(Content::empty()));
@@ -528,6 +863,15 @@ impl Message {
 
     /// Says nothing any more of what it said, and becomes an empty message as [`new`](Self::new) makes it, with
     /// the memory that it has.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, MessageId, OpCode};
+    ///
+    /// let channel = ChannelNumber::new(3);
+    /// let mut message = Message::signal(channel).with_header("k", "v").with_body("hi");
+    /// message.renew(OpCode::Request, channel, MessageId::UNASSIGNED);
+    /// assert_eq!(message, Message::request(channel));
+    /// ```
     #[inline]
     pub fn renew(&mut self, op_code: OpCode, channel: ChannelNumber, id: MessageId) {
         let content = &mut *self.content;
@@ -538,18 +882,38 @@ impl Message {
     }
 
     /// Bytes of text headers and body that fit into its memory.
+    ///
+    /// ```
+    /// use tofu_proto::{Blank, Message};
+    ///
+    /// assert!(Message::from_memory(Blank::with_capacity(512)).capacity() >= 512);
+    /// ```
     #[inline]
     pub fn capacity(&self) -> usize {
         self.content.payload.capacity()
     }
 
-    /// Where its memory goes when it is dropped.
+    /// Where its memory goes when it is dropped; `None` if that is its own.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message};
+    ///
+    /// assert!(Message::signal(ChannelNumber::new(3)).home().is_none());
+    /// ```
     #[inline]
     pub fn home(&self) -> Option<&dyn Home> {
         self.content.home.as_deref()
     }
 
     /// Its memory, for one who answers for its home: that is not told.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message};
+    ///
+    /// let memory = Message::signal(ChannelNumber::new(3)).with_body([0; 100]).into_memory();
+    /// assert!(memory.capacity() >= 100);
+    /// assert!(Message::from_memory(memory).body().is_empty());
+    /// ```
     #[inline]
     pub fn into_memory(mut self) -> Blank {
         self.content.home = None;
@@ -558,6 +922,15 @@ impl Message {
     }
 
     /// Takes the message out of its pool's care: it no longer counts there, and keeps its memory.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message};
+    ///
+    /// let mut message = Message::signal(ChannelNumber::new(3)).with_body("kept");
+    /// message.leave_home();
+    /// assert!(message.home().is_none());
+    /// assert_eq!(message.body(), b"kept");
+    /// ```
     pub fn leave_home(&mut self) {
         if let Some(home) = self.content.home.take() {
             home.take_back(Blank::default());
@@ -566,6 +939,15 @@ impl Message {
 
     /// Becomes what `frame` says, on the local channel `channel`. The status on the wire means
     /// nothing and is read as 0 (PROTOCOL.md section 1).
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Frame, Header, Message, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// let mut message = Message::request(ChannelNumber::UNASSIGNED);
+    /// message.fill(ChannelNumber::new(3), &Frame { header, payload: b"hi" });
+    /// assert_eq!(message, Message::signal(ChannelNumber::new(3)).with_body("hi"));
+    /// ```
     #[inline]
     pub fn fill(&mut self, channel: ChannelNumber, frame: &Frame<'_>) {
         let content = &mut *self.content;
@@ -582,6 +964,15 @@ impl Message {
     }
 
     /// Clears what an application may not say, and assigns its numbers, before it is sent.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, MessageId};
+    ///
+    /// let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
+    /// hello.address_to(ChannelNumber::new(3), MessageId::new(7));
+    /// assert_eq!((hello.channel().get(), hello.id().get()), (3, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn address_to(&mut self, channel: ChannelNumber, id: MessageId) {
         let content = &mut *self.content;
@@ -592,22 +983,54 @@ impl Message {
     }
 
     /// Marks why the message comes back.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, Status};
+    ///
+    /// let mut message = Message::signal(ChannelNumber::new(3));
+    /// message.set_status(Status::PEER_DISCONNECTED);
+    /// assert_eq!(message.status(), Status::PEER_DISCONNECTED);
+    /// ```
     pub fn set_status(&mut self, status: Status) {
         self.content.status = status;
     }
 
-    /// Marks the message as the engine's own word.
+    /// Marks who made the message: the engine, if it is its own word.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, OpCode, Origin};
+    ///
+    /// let mut answer = Message::new(OpCode::WelcomeResponse, ChannelNumber::new(3), 7);
+    /// answer.set_origin(Origin::Engine);
+    /// assert_eq!(answer.origin(), Origin::Engine);
+    /// ```
     pub fn set_origin(&mut self, origin: Origin) {
         self.content.origin = origin;
     }
 
     /// Text headers and body, as they travel behind the binary header.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_header("k", "v").with_body("hi");
+    /// assert_eq!(signal.payload(), b"k:v\r\nhi");
+    /// ```
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.content.payload
     }
 
-    /// Bytes of its frame on the wire.
+    /// Bytes of its frame on the wire: 16 of the header, the text headers, and the body.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_header("k", "v").with_body("hi");
+    /// assert_eq!(signal.frame_len(), 16 + 5 + 2);
+    /// ```
     #[inline]
     pub fn frame_len(&self) -> usize {
         Header::LEN + self.content.payload.len()

@@ -12,7 +12,8 @@ use core::fmt;
 /// Why a message came back, or a channel closed.
 ///
 /// ```
-/// use tofu_proto::Status;
+/// # use tofu_proto as tofu;
+/// use tofu::Status;
 ///
 /// let status = Status::from_code(64);
 /// assert_eq!(status, Status::CONNECT_REFUSED);
@@ -34,23 +35,53 @@ impl Status {
     const FIRST_LOCAL: u8 = 64;
 
     /// The status with this number, known or not.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// assert_eq!(Status::from_code(22), Status::CHANNEL_CLOSED);
+    /// ```
     #[inline]
     pub const fn from_code(code: u8) -> Self {
         Self(code)
     }
 
     /// The plain number.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// assert_eq!(Status::QUEUE_FULL.code(), 74);
+    /// ```
     #[inline]
     pub const fn code(self) -> u8 {
         self.0
     }
 
     /// Whether this is [`SUCCESS`](Self::SUCCESS).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// assert!(Status::SUCCESS.is_success());
+    /// assert!(!Status::CHANNEL_CLOSED.is_success()); // graceful as it may be: see `Reason::is_graceful`
+    /// ```
     pub const fn is_success(self) -> bool {
         self.0 == Self::SUCCESS.0
     }
 
     /// The name, as in `connect_refused`; none for a number that is not known.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// assert_eq!(Status::QUEUE_FULL.name(), Some("queue_full"));
+    /// assert_eq!(Status::from_code(200).name(), None);
+    /// ```
     pub const fn name(self) -> Option<&'static str> {
         match self.row() {
             Some(row) => Some(row.name),
@@ -60,6 +91,14 @@ impl Status {
 
     /// What happened, and what to do about it where that is known, in lower case and without a full
     /// stop.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// let told = Status::QUEUE_FULL.describe();
+    /// assert_eq!(told, "the send queue is full: post again when there is room");
+    /// ```
     pub const fn describe(self) -> &'static str {
         match self.row() {
             Some(row) => row.sentence,
@@ -80,6 +119,14 @@ impl Status {
     /// | `channel_closing` | `channel_closed` |
     /// | `queue_full`, `too_many_channels`, `too_many_open_files` | `allocation_failed`: a bound is reached |
     /// | from 64 on, not known | `unknown_error` |
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Status;
+    ///
+    /// assert_eq!(Status::BYE_TIMEOUT.general(), Status::COMMUNICATION_FAILED);
+    /// assert_eq!(Status::CONNECT_FAILED.general(), Status::CONNECT_FAILED);
+    /// ```
     #[must_use]
     pub const fn general(self) -> Self {
         match self.row() {

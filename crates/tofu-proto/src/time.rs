@@ -23,18 +23,39 @@ impl Instant {
     pub const ORIGIN: Self = Self(0);
 
     /// That many nanoseconds after the origin.
+    ///
+    /// ```
+    /// use tofu_proto::Instant;
+    ///
+    /// assert_eq!(Instant::from_nanos(0), Instant::ORIGIN);
+    /// ```
     #[inline]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
     /// Nanoseconds since the origin.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use tofu_proto::Instant;
+    ///
+    /// assert_eq!((Instant::ORIGIN + Duration::from_micros(1)).as_nanos(), 1_000);
+    /// ```
     #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// The time from `earlier` to this instant; zero if it is not earlier.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use tofu_proto::Instant;
+    ///
+    /// let (earlier, later) = (Instant::from_nanos(1), Instant::from_nanos(3));
+    /// assert_eq!(later.since(earlier), Duration::from_nanos(2));
+    /// ```
     #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

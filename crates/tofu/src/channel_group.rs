@@ -31,6 +31,18 @@ use crate::{
 /// Dropping a group loses nothing by accident: receiving stops, and what is queued has
 /// [`Options::drain_timeout`](crate::Options::drain_timeout) to leave in the background. To say bye
 /// and learn what could not be delivered, [`close`](Self::close) it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tofu::{Engine, Event, Message, Options};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+/// assert!(matches!(group.recv()?, Event::Listening { .. }));
+/// assert!(group.close(Duration::from_secs(1)).is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ChannelGroup {
     group: Arc<Group>,
@@ -63,16 +75,20 @@ impl ChannelGroup {
     /// # Errors
     /// The message, unchanged, and why it was not taken. See [`Refusal`](crate::Refusal).
     ///
+    /// # Example
     /// ```
     /// use tofu::{ChannelNumber, Engine, Message, Options, Refusal};
     ///
     /// let engine = Engine::new(Options::default())?;
     /// let group = engine.group()?;
+    /// let header = group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// assert!(header.channel.is_assigned() && header.id.is_assigned());
+    ///
     /// let nowhere = ChannelNumber::new(99);
     /// let error = group.post(Message::signal(nowhere).with_body("hi")).unwrap_err();
     /// assert_eq!(error.refusal(), &Refusal::InvalidChannelNumber(nowhere));
     /// assert_eq!(error.into_message().body(), b"hi");
-    /// # Ok::<(), tofu::StartError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
@@ -125,6 +141,13 @@ impl ChannelGroup {
     }
 
     /// [`Message::signal`], of memory at hand as [`request`](Self::request).
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// let channel = tofu::ChannelNumber::new(3);
+    /// assert_eq!(group.signal(channel), Message::signal(channel));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn signal(&self, channel: ChannelNumber) -> Message {
         blanks::message(OpCode::Signal, channel, MessageId::UNASSIGNED)
@@ -134,6 +157,17 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// Nothing answers this message: it is an answer itself, or an order to close.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// let asked = client.post(Message::request(channel).with_body("world"))?;
+    /// let Event::Message(request) = server.recv()? else { panic!() };
+    /// let answer = server.reply(&request)?.with_body("hello");
+    /// assert_eq!(answer.id(), asked.id);
+    /// server.post(answer)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn reply(&self, message: &Message) -> Result<Message, NoReply> {
         blanks::reply(message)
@@ -146,6 +180,7 @@ impl ChannelGroup {
     /// The first message that was not taken, unchanged, and why, as [`post`](Self::post) says it. Those
     /// behind it stay in `messages`.
     ///
+    /// # Example
     /// ```
     /// use std::collections::VecDeque;
     /// use tofu::{Engine, Event, Message, Options};
@@ -168,22 +203,52 @@ impl ChannelGroup {
     }
 
     /// Gives a [`Notified`](Event::Notified) event, with a message or without, to the thread that
-    /// receives.
+    /// receives, and wakes it. The message stays in this process and need not be one that could be posted.
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// group.notify(None);
+    /// assert!(matches!(group.recv()?, Event::Notified(None)));
+    ///
+    /// let order = Message::signal(tofu::ChannelNumber::UNASSIGNED);
+    /// group.notify(Some(order.with_body("reload")));
+    /// let Event::Notified(Some(order)) = group.recv()? else { panic!() };
+    /// assert_eq!(order.body(), b"reload");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn notify(&self, message: Option<Message>) {
         self.group.notify(message);
     }
 
     /// A sender for another thread.
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// let poster = group.poster();
+    /// let other_thread = std::thread::spawn(move || poster.notify(None));
+    /// assert!(matches!(group.recv()?, Event::Notified(None)));
+    /// other_thread.join().expect("it has not panicked");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poster(&self) -> Poster {
         Poster {
             group: Arc::clone(&self.group),
         }
     }
 
-    /// Waits for the next event.
+    /// Waits for the next event, as long as it takes. Meanwhile this thread does the group's work.
     ///
     /// # Errors
     /// The engine is shutting down.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// let Event::Listening { address, .. } = group.recv()? else { panic!() };
+    /// assert_ne!(address.port(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv(&mut self) -> Result<Event, RecvError> {
         loop {
             if let Some(event) = self.next(None)? {
@@ -196,6 +261,17 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// The engine is shutting down.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// use std::time::Duration;
+    ///
+    /// assert!(group.recv_timeout(Duration::from_millis(1))?.is_none());
+    /// group.notify(None);
+    /// assert!(group.recv_timeout(Duration::from_secs(5))?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, RecvError> {
         // What is at hand needs no clock.
         if let Some(event) = self.next_fetched() {
@@ -209,6 +285,15 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// The engine is shutting down.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// assert!(group.try_recv()?.is_none());
+    /// group.notify(None);
+    /// assert!(matches!(group.try_recv()?, Some(Event::Notified(None))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_recv(&mut self) -> Result<Option<Event>, RecvError> {
         self.recv_timeout(Duration::ZERO)
     }
@@ -222,6 +307,7 @@ impl ChannelGroup {
     /// # Errors
     /// The engine is shutting down; `events` is empty then.
     ///
+    /// # Example
     /// ```
     /// use tofu::{Engine, Event, Options};
     ///
@@ -280,14 +366,38 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// The engine is shutting down.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    #[doc = include_str!("doc/block_on.txt")]
+    /// # group.notify(None);
+    /// // block_on is that of any runtime.
+    /// let event = block_on(group.recv_async())?;
+    /// assert!(matches!(event, Event::Notified(None)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn recv_async(&mut self) -> Result<Event, RecvError> {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// The next event, if there is one already; if not, the task is woken when there is.
+    /// The next event, if there is one already; if not, the task is woken when there is. For those who write
+    /// futures of their own; others call [`recv_async`](Self::recv_async).
     ///
     /// # Errors
     /// The engine is shutting down.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(group.poll_recv(&mut context).is_pending());
+    /// group.notify(None);
+    /// assert!(matches!(group.poll_recv(&mut context), Poll::Ready(Ok(Event::Notified(None)))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, RecvError>> {
         while !self.has_events() {
             ready!(self.poll_fetch(context))?;
@@ -443,6 +553,14 @@ impl ChannelGroup {
     }
 
     /// Closes at once and hard: what is queued is lost, and peers see a disconnect.
+    ///
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// client.abort();
+    /// let Event::Closed { reason, .. } = server.recv()? else { panic!() };
+    /// assert_eq!(reason.status(), tofu::Status::PEER_DISCONNECTED);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort(self) {
         if self.group.engine.is_inherited() {
             return;
@@ -511,6 +629,17 @@ impl Drop for ChannelGroup {
 ///
 /// It can be cloned and sent freely. It does not keep its group open: after that is dropped, posting is
 /// refused, and the poster holds no more than the descriptors of the group's poller.
+///
+/// ```
+#[doc = include_str!("doc/pair.txt")]
+/// let poster = client.poster();
+/// std::thread::spawn(move || {
+///     let _ = poster.post(Message::signal(channel).with_body("from elsewhere"));
+/// });
+/// let Event::Message(signal) = server.recv()? else { panic!() };
+/// assert_eq!(signal.body(), b"from elsewhere");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Poster {
     group: Arc<Group>,
@@ -521,22 +650,54 @@ impl Poster {
     ///
     /// # Errors
     /// As [`ChannelGroup::post`].
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// let poster = client.poster();
+    /// poster.post(Message::signal(channel).with_body("hi"))?;
+    /// let Event::Message(signal) = server.recv()? else { panic!() };
+    /// assert_eq!(signal.body(), b"hi");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post(&self, message: Message) -> Result<Header, PostError> {
         self.group.post(message)
     }
 
     /// As [`ChannelGroup::peer`]. After the group is dropped it still tells what is known.
+    ///
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// let poster = server.poster();
+    /// let peer = poster.peer(hello.channel()).ok_or("it has said hello")?;
+    /// assert!(peer.address().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn peer(&self, channel: ChannelNumber) -> Option<Peer> {
         self.group.peer(channel)
     }
 
     /// As [`ChannelGroup::request`].
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// let (poster, channel) = (group.poster(), tofu::ChannelNumber::new(3));
+    /// assert_eq!(poster.request(channel), Message::request(channel));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn request(&self, channel: ChannelNumber) -> Message {
         blanks::message(OpCode::Request, channel, MessageId::UNASSIGNED)
     }
 
     /// As [`ChannelGroup::signal`].
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// let (poster, channel) = (group.poster(), tofu::ChannelNumber::new(3));
+    /// assert_eq!(poster.signal(channel), Message::signal(channel));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn signal(&self, channel: ChannelNumber) -> Message {
         blanks::message(OpCode::Signal, channel, MessageId::UNASSIGNED)
@@ -546,6 +707,14 @@ impl Poster {
     ///
     /// # Errors
     /// As [`ChannelGroup::reply`].
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// let request = Message::request(tofu::ChannelNumber::new(3)).with_id(7);
+    /// assert_eq!(group.poster().reply(&request)?, request.reply()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn reply(&self, message: &Message) -> Result<Message, NoReply> {
         blanks::reply(message)
@@ -555,11 +724,30 @@ impl Poster {
     ///
     /// # Errors
     /// As [`ChannelGroup::post_many`].
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// use std::collections::VecDeque;
+    ///
+    /// let poster = client.poster();
+    /// let mut signals: VecDeque<_> = (0..3).map(|_| poster.signal(channel)).collect();
+    /// poster.post_many(&mut signals)?;
+    /// assert!(signals.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post_many(&self, messages: &mut VecDeque<Message>) -> Result<(), PostError> {
         self.group.post_many(messages)
     }
 
     /// As [`ChannelGroup::notify`].
+    ///
+    /// ```
+    #[doc = include_str!("doc/group.txt")]
+    /// group.poster().notify(None);
+    /// assert!(matches!(group.recv()?, Event::Notified(None)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn notify(&self, message: Option<Message>) {
         self.group.notify(message);
     }

@@ -47,10 +47,11 @@ const GRACE: Duration = Duration::from_secs(1);
 /// use tofu::{Engine, Options};
 ///
 /// let engine = Engine::new(Options::default())?;
-/// let group = engine.group()?;
+/// let mut group = engine.group()?;
 /// drop(engine);
+/// assert!(group.try_recv()?.is_none()); // the group keeps it alive
 /// drop(group); // the engine ends here
-/// # Ok::<(), tofu::StartError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -103,6 +104,15 @@ impl Engine {
     ///
     /// # Errors
     /// An option that cannot be, or a system that gives no descriptor or thread.
+    ///
+    /// # Example
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default()).is_ok());
+    /// let error = Engine::new(Options::default().channels_max(0)).unwrap_err();
+    /// assert_eq!(error.option().map(|wrong| wrong.option()), Some("channels_max"));
+    /// ```
     pub fn new(options: Options) -> Result<Self, StartError> {
         let (shared, poller) = Shared::new(options, Network::System, Clock::default())?;
         let keeper = keeper::start(Arc::clone(&shared), poller)?;
@@ -134,6 +144,21 @@ impl Engine {
     /// # Errors
     /// The engine is shutting down, or is another process's (see [`Engine`]), or the system gives no
     /// descriptor.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let (server, client) = (engine.group()?, engine.group()?);
+    /// assert_eq!(engine.metrics().channels_open, 0); // they have none yet
+    /// # drop((server, client));
+    ///
+    /// engine.shutdown(Duration::from_secs(1));
+    /// assert!(engine.group().is_err());
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     pub fn group(&self) -> Result<ChannelGroup, StartError> {
         let group = self.handle.shared.add_group()?;
         Ok(ChannelGroup::new(group, Arc::clone(&self.handle)))
@@ -141,17 +166,52 @@ impl Engine {
 
     /// An empty message with memory from the pool, or with memory of its own when all of the pool is
     /// out. Complete it with [`with_op_code`](Message::with_op_code),
-    /// [`with_channel`](Message::with_channel) and so on.
+    /// [`with_channel`](Message::with_channel) and so on. It counts as out of the pool until it has
+    /// left, or is dropped. Who posts much makes messages with [`ChannelGroup::request`] and its like, which
+    /// use this thread's own memory again.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default().pool_messages(1, 1))?;
+    /// let (of_the_pool, _of_its_own) = (engine.message(), engine.message());
+    /// assert_eq!(engine.metrics().pool_messages_out, 1);
+    /// drop(of_the_pool);
+    /// assert_eq!(engine.metrics().pool_messages_out, 0);
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     pub fn message(&self) -> Message {
         self.handle.shared.shelf.message()
     }
 
     /// An empty message from the pool, unless all of it is out.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default().pool_messages(1, 1))?;
+    /// let message = engine.try_message();
+    /// assert!(message.is_some());
+    /// assert!(engine.try_message().is_none()); // all of the pool is out
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     pub fn try_message(&self) -> Option<Message> {
         self.handle.shared.shelf.try_message()
     }
 
     /// What the engine has counted, and its present levels.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Message, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let mut group = engine.group()?;
+    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
+    /// group.call(welcome, Duration::from_secs(5))?;
+    /// assert_eq!(engine.metrics().channels_open, 1); // the listener
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn metrics(&self) -> Metrics {
         let shared = &self.handle.shared;
         Metrics {
@@ -168,6 +228,22 @@ impl Engine {
     /// error, nothing can be posted any more, and no new group can be made.
     ///
     /// The report says what could not be delivered and what nobody has read.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Message, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let mut group = engine.group()?;
+    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
+    /// group.call(welcome, Duration::from_secs(5))?;
+    ///
+    /// let report = engine.shutdown(Duration::from_secs(5));
+    /// assert!(report.is_clean());
+    /// assert_eq!(report.closed.len(), 1); // the listener
+    /// assert!(group.recv().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self, timeout: Duration) -> CloseReport {
         if self.handle.shared.is_inherited() {
             return CloseReport::default();
@@ -389,6 +465,13 @@ impl Clock {
 }
 
 /// An engine or a group that could not start.
+///
+/// ```
+/// use tofu::{Engine, Options};
+///
+/// let error = Engine::new(Options::default().half_open_max(0)).unwrap_err();
+/// assert_eq!(error.to_string(), "option `half_open_max`: it is 0, it must be at least 1");
+/// ```
 #[derive(Debug)]
 pub struct StartError(Problem);
 
@@ -403,6 +486,14 @@ enum Problem {
 
 impl StartError {
     /// The option that cannot be, if it is one.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let error = Engine::new(Options::default().half_open_max(0)).unwrap_err();
+    /// let wrong = error.option().expect("it is an option");
+    /// assert_eq!(wrong.option(), "half_open_max");
+    /// ```
     pub fn option(&self) -> Option<&OptionError> {
         match &self.0 {
             Problem::Option(error) => Some(error),

@@ -15,8 +15,9 @@ use crate::budget::Charge;
 /// let mut group = engine.group()?;
 /// group.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
 /// match group.recv()? {
-///     Event::Listening { address, .. } => println!("listening on {address}"),
-///     other => panic!("unexpected: {other:?}"),
+///     Event::Listening { address, .. } => assert_ne!(address.port(), 0),
+///     Event::Returned { reason, .. } => panic!("not listening: {reason}"),
+///     other => println!("{other:?}"), // in one line
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -57,6 +58,19 @@ pub enum Event {
 
 impl Event {
     /// The channel that it is about.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let mut group = engine.group()?;
+    /// group.notify(None);
+    /// assert_eq!(group.recv()?.channel(), None);
+    ///
+    /// let listener = group.post(tofu::Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// assert_eq!(group.recv()?.channel(), Some(listener.channel));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn channel(&self) -> Option<ChannelNumber> {
         match self {
             Self::Message(message)
@@ -127,16 +141,37 @@ impl Reason {
     }
 
     /// The status.
+    ///
+    /// ```
+    /// use tofu::{Reason, Status};
+    ///
+    /// assert_eq!(Reason::from(Status::PEER_DISCONNECTED).status(), Status::PEER_DISCONNECTED);
+    /// ```
     pub fn status(&self) -> Status {
         self.status
     }
 
     /// Whether the channel ended as it should: with a bye, or because you closed it.
+    ///
+    /// ```
+    /// use tofu::{Reason, Status};
+    ///
+    /// assert!(Reason::from(Status::CHANNEL_CLOSED).is_graceful());
+    /// assert!(!Reason::from(Status::PEER_DISCONNECTED).is_graceful());
+    /// ```
     pub fn is_graceful(&self) -> bool {
         self.status == Status::CHANNEL_CLOSED
     }
 
     /// What the peer did against the protocol, if that is why.
+    ///
+    /// ```
+    /// use tofu::{OpCode, Reason, Status, Violation};
+    ///
+    /// let reason = Reason::from(Violation::HelloExpected(OpCode::Request));
+    /// assert_eq!(reason.status(), Status::PROTOCOL_VIOLATION);
+    /// assert_eq!(reason.violation(), Some(Violation::HelloExpected(OpCode::Request)));
+    /// ```
     pub fn violation(&self) -> Option<Violation> {
         match self.cause {
             Cause::Violation(violation) => Some(violation),
@@ -145,6 +180,17 @@ impl Reason {
     }
 
     /// The operating system's error, if there was one.
+    ///
+    /// ```
+    /// # use tofu::{Engine, Event, Message, Options, testing};
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let mut group = engine.group()?;
+    /// group.post(Message::hello_request(&testing::free_tcp_address()?))?; // nobody listens there
+    /// let Event::Returned { reason, .. } = group.recv()? else { panic!() };
+    /// let error = reason.os_error().expect("the system refused");
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn os_error(&self) -> Option<io::Error> {
         match self.cause {
             Cause::Os(code) => Some(io::Error::from_raw_os_error(code)),
@@ -199,6 +245,17 @@ impl std::error::Error for Reason {}
 
 /// Receiving is over: the engine, or this group, is shutting down, or it is that of the process which
 /// forked this one (see [`Engine`](crate::Engine)).
+///
+/// ```
+/// use std::time::Duration;
+/// use tofu::{Engine, Options, RecvError};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// engine.shutdown(Duration::from_secs(1));
+/// assert_eq!(group.recv().unwrap_err(), RecvError);
+/// # Ok::<(), tofu::StartError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecvError;
 
@@ -298,6 +355,21 @@ impl Inbox {
 /// What happened while a group or an engine closed, and what nobody has read.
 ///
 /// Byes are not listed among the messages: what became of them is why each channel closed.
+///
+/// ```
+/// use std::time::Duration;
+/// use tofu::{Engine, Message, Options};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let group = engine.group()?;
+/// let note = Message::signal(tofu::ChannelNumber::new(1)).with_body("read me");
+/// group.notify(Some(note));
+///
+/// let report = group.close(Duration::from_secs(1));
+/// assert_eq!(report.unread[0].body(), b"read me");
+/// assert!(report.undelivered.is_empty() && report.closed.is_empty());
+/// # Ok::<(), tofu::StartError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct CloseReport {
     /// Messages that were posted and could not be delivered, each with its status.
@@ -311,6 +383,15 @@ pub struct CloseReport {
 impl CloseReport {
     /// Whether nothing was lost: everything posted was delivered, everything received was read, and
     /// every channel ended with a bye.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// assert!(engine.group()?.close(Duration::from_secs(1)).is_clean());
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     pub fn is_clean(&self) -> bool {
         self.undelivered.is_empty()
             && self.unread.is_empty()

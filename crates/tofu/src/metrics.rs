@@ -7,6 +7,21 @@ use tofu_proto::{Status, Violation};
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident: $name:ident,)*) => {
         /// What an engine has counted since it started, and its present levels.
+        ///
+        /// Counters only grow. Each field is read by itself: together they are no picture of one moment.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use tofu::{Engine, Message, Options};
+        ///
+        /// let engine = Engine::new(Options::default())?;
+        /// let mut group = engine.group()?;
+        /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
+        /// group.call(welcome, Duration::from_secs(5))?;
+        /// let metrics = engine.metrics();
+        /// assert_eq!((metrics.channels_open, metrics.accepted), (1, 0));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Metrics {
@@ -80,6 +95,15 @@ counters! {
 
 impl Metrics {
     /// Channels that were closed because the peer broke the protocol, in whichever way.
+    ///
+    /// ```
+    /// use tofu::Metrics;
+    ///
+    /// let mut metrics = Metrics::default();
+    /// metrics.misplaced_hellos = 2;
+    /// metrics.misplaced_byes = 1;
+    /// assert_eq!(metrics.violations(), 3);
+    /// ```
     pub fn violations(&self) -> u64 {
         self.unassigned_op_codes
             + self.local_op_codes

@@ -45,6 +45,16 @@ impl Network {
     ///
     /// # Errors
     /// More bits than an address has, and an address with bits set behind the prefix.
+    ///
+    /// # Example
+    /// ```
+    /// use tofu::Network;
+    ///
+    /// let network = Network::new([10, 0, 0, 0].into(), 8)?;
+    /// assert_eq!(network, "10.0.0.0/8".parse()?);
+    /// assert!(Network::new([10, 1, 1, 1].into(), 8).is_err());
+    /// # Ok::<(), tofu::NetworkError>(())
+    /// ```
     pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, NetworkError> {
         let fault = |fault| NetworkError {
             text: format!("{address}/{prefix_len}"),
@@ -77,16 +87,40 @@ impl Network {
     }
 
     /// Its first address.
+    ///
+    /// ```
+    /// use tofu::Network;
+    ///
+    /// let network: Network = "fd00::/8".parse()?;
+    /// assert_eq!((network.address().to_string(), network.prefix_len()), ("fd00::".to_owned(), 8));
+    /// # Ok::<(), tofu::NetworkError>(())
+    /// ```
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
     /// How many bits all of its addresses share.
+    ///
+    /// ```
+    /// use tofu::Network;
+    ///
+    /// assert_eq!("127.0.0.1".parse::<Network>()?.prefix_len(), 32);
+    /// # Ok::<(), tofu::NetworkError>(())
+    /// ```
     pub fn prefix_len(&self) -> u8 {
         self.prefix_len
     }
 
     /// Whether an address is in it.
+    ///
+    /// ```
+    /// use tofu::Network;
+    ///
+    /// let network: Network = "192.168.1.0/24".parse()?;
+    /// assert!(network.contains([192, 168, 1, 7].into()));
+    /// assert!(!network.contains([192, 168, 2, 7].into()));
+    /// # Ok::<(), tofu::NetworkError>(())
+    /// ```
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
@@ -186,7 +220,17 @@ impl fmt::Debug for Network {
     }
 }
 
-/// What is no network.
+/// What is no network. It says what was written, what is wrong with it, and how to write it.
+///
+/// ```
+/// use tofu::Network;
+///
+/// let error = "10.0.0.0/33".parse::<Network>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "invalid network \"10.0.0.0/33\": its prefix is not a number from 0 to 32"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError {
     text: String,
@@ -208,6 +252,12 @@ enum Fault {
 
 impl NetworkError {
     /// The text.
+    ///
+    /// ```
+    /// use tofu::Network;
+    ///
+    /// assert_eq!("everywhere".parse::<Network>().unwrap_err().text(), "everywhere");
+    /// ```
     pub fn text(&self) -> &str {
         &self.text
     }

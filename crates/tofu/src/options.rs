@@ -156,10 +156,20 @@ impl Default for Options {
 
 impl Options {
     /// Messages that the pool starts with, and how many may be out of it at once: received and not
-    /// yet dropped by the application. Default 64 and 1,024.
+    /// yet dropped by the application. Default 64 and 1,024; the maximum is at least 1, and not below the start.
     ///
-    /// At the maximum, reading stops until a message is dropped: that is the backpressure. A message
-    /// keeps the memory of the largest it ever was, so the pool holds at most `max` times 128 KiB.
+    /// At the maximum, reading stops until a message is dropped: that is the backpressure
+    /// ([`Event::PoolEmpty`](crate::Event::PoolEmpty) tells). A message keeps the memory of the largest it ever
+    /// was, so the pool holds at most `max` times 128 KiB.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default().pool_messages(1, 2))?;
+    /// let out: Vec<_> = std::iter::from_fn(|| engine.try_message()).collect();
+    /// assert_eq!(out.len(), 2);
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     #[must_use]
     pub fn pool_messages(mut self, initial: usize, max: usize) -> Self {
         self.pool_messages_initial = initial;
@@ -174,6 +184,25 @@ impl Options {
     /// [`Drained`](crate::Event::Drained) event says when there is room. A bye always fits, and
     /// so does a hello; messages that are posted to several channels at the same moment may exceed the
     /// engine's bound by one frame each.
+    ///
+    /// ```
+    /// use tofu::{Engine, Message, Options, Refusal, testing::TemporaryUds};
+    ///
+    /// # let dir = TemporaryUds::new()?;
+    /// # let address = dir.address("deaf.sock");
+    /// # let _deaf = std::os::unix::net::UnixListener::bind(address.path().ok_or("a path")?)?;
+    /// let group = Engine::new(Options::default().queue_bytes(131_086, 1 << 20))?.group()?;
+    /// let channel = group.post(Message::hello_request(&address))?.channel;
+    /// let refused = loop {
+    ///     // The peer does not read.
+    ///     if let Err(error) = group.post(Message::signal(channel).with_body([0; 60_000])) {
+    ///         break error;
+    ///     }
+    /// };
+    /// assert!(matches!(refused.refusal(), Refusal::QueueFull { .. }));
+    /// # group.abort();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queue_bytes(mut self, per_channel: usize, per_engine: usize) -> Self {
         self.channel_queue_bytes_max = per_channel;
@@ -185,36 +214,92 @@ impl Options {
     ///
     /// Beyond it, connections are closed as they are accepted, and hellos and welcomes refused. An
     /// idle channel costs under 1 KiB and one file descriptor.
+    ///
+    /// ```
+    /// use tofu::{Engine, Message, Options, Refusal};
+    ///
+    /// let group = Engine::new(Options::default().channels_max(1))?.group()?;
+    /// let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
+    /// group.post(welcome.clone())?;
+    /// let error = group.post(welcome).unwrap_err();
+    /// assert_eq!(error.refusal(), &Refusal::TooManyChannels(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn channels_max(mut self, max: usize) -> Self {
         self.channels_max = max;
         self
     }
 
-    /// Accepted connections that may be without their HelloRequest at once. Default 1,024.
+    /// Accepted connections that may be without their HelloRequest at once. Default 1,024; at least 1.
     ///
-    /// Beyond it, connections are closed as they are accepted.
+    /// Beyond it, connections are closed as they are accepted, and count in
+    /// [`Metrics::refused_half_open`](crate::Metrics::refused_half_open).
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().half_open_max(64)).is_ok());
+    /// assert!(Engine::new(Options::default().half_open_max(0)).is_err());
+    /// ```
     #[must_use]
     pub fn half_open_max(mut self, max: usize) -> Self {
         self.half_open_max = max;
         self
     }
 
-    /// How long an accepted connection may take to complete its HelloRequest. Default 10 s.
+    /// How long an accepted connection may take to complete its HelloRequest. Default 10 s; not zero.
+    ///
+    /// One that takes longer is closed, and counts in
+    /// [`Metrics::hello_timeouts`](crate::Metrics::hello_timeouts); the application never hears of it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().hello_timeout(Duration::from_secs(1))).is_ok());
+    /// assert!(Engine::new(Options::default().hello_timeout(Duration::ZERO)).is_err());
+    /// ```
     #[must_use]
     pub fn hello_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.hello = timeout;
         self
     }
 
-    /// How long connecting may take: resolving the name and trying all its addresses. Default 30 s.
+    /// How long connecting may take: resolving the name and trying all its addresses. Default 30 s; not zero.
+    ///
+    /// After it the HelloRequest comes back with
+    /// [`Status::CONNECT_TIMEOUT`](crate::Status::CONNECT_TIMEOUT).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().connect_timeout(Duration::from_secs(2))).is_ok());
+    /// assert!(Engine::new(Options::default().connect_timeout(Duration::ZERO)).is_err());
+    /// ```
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.connect = timeout;
         self
     }
 
-    /// How long a peer may pause within a frame. Default 30 s.
+    /// How long a peer may pause within a frame. Default 30 s; not zero.
+    ///
+    /// After it the channel is closed with [`Status::FRAME_TIMEOUT`](crate::Status::FRAME_TIMEOUT). Between two
+    /// frames a peer may be silent for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().frame_timeout(Duration::from_secs(5))).is_ok());
+    /// let error = Engine::new(Options::default().frame_timeout(Duration::ZERO)).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "option `frame_timeout`: it is zero: nothing could ever happen in time"
+    /// );
+    /// ```
     #[must_use]
     pub fn frame_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.frame = timeout;
@@ -222,11 +307,28 @@ impl Options {
     }
 
     /// How long a bye may stand still: no answer, and nothing sent or received on the channel.
-    /// Default 5 s.
+    /// Default 5 s; not zero. After it the channel is closed with
+    /// [`Status::BYE_TIMEOUT`](crate::Status::BYE_TIMEOUT).
     ///
     /// Where packets are lost, TCP is silent while it waits to send them again: on a line of 200 ms to and
     /// fro about 5 s when one is lost three times in a row, and twice as long with each time more. Set it
     /// to 30 s for such a network.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{CallError, Engine, Message, Options, Status};
+    ///
+    /// let second = Duration::from_secs(1);
+    /// let engine = Engine::new(Options::default().bye_timeout(second / 100))?;
+    /// # let (mut server, mut client) = (engine.group()?, engine.group()?);
+    /// # let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
+    /// # let address = server.call(welcome, 5 * second)?.address().ok_or("bound")?;
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let outcome = client.call(Message::bye_request(channel), 5 * second); // nobody answers
+    /// let Err(CallError::Closed(reason)) = outcome else { panic!() };
+    /// assert_eq!(reason.status(), Status::BYE_TIMEOUT);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn bye_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.bye = timeout;
@@ -234,7 +336,18 @@ impl Options {
     }
 
     /// How long a dropped group's queued messages have to leave in the background. Default 1 s;
-    /// zero closes at once.
+    /// zero closes at once. The last handle of an engine to be dropped waits that long at most.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Options};
+    ///
+    /// let engine = Engine::new(Options::default().drain_timeout(Duration::from_secs(60)))?;
+    /// let start = Instant::now();
+    /// drop((engine.group()?, engine)); // nothing is queued: nobody waits
+    /// assert!(start.elapsed() < Duration::from_secs(60));
+    /// # Ok::<(), tofu::StartError>(())
+    /// ```
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
@@ -246,14 +359,30 @@ impl Options {
     ///
     /// Polling saves the wake-up, most of a round trip's time, and costs the core meanwhile. It backs
     /// off as soon as messages are further apart: to less than one poll in a hundred waits.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().busy_poll(Duration::ZERO)).is_ok()); // never polls
+    /// let error = Engine::new(Options::default().busy_poll(Duration::from_secs(50))).unwrap_err();
+    /// assert!(error.to_string().contains("50s is more than 10ms"));
+    /// ```
     #[must_use]
     pub fn busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = limit;
         self
     }
 
-    /// Connections that the system keeps for a listener until it accepts them. Default 1,024; the
-    /// system has a limit of its own (`net.core.somaxconn` on Linux).
+    /// Connections that the system keeps for a listener until it accepts them. Default 1,024; 1 to
+    /// 2,147,483,647, but the system has a limit of its own (`net.core.somaxconn` on Linux).
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// assert!(Engine::new(Options::default().backlog(16)).is_ok());
+    /// assert!(Engine::new(Options::default().backlog(0)).is_err());
+    /// ```
     #[must_use]
     pub fn backlog(mut self, connections: u32) -> Self {
         self.listener.backlog = connections;
@@ -262,6 +391,19 @@ impl Options {
 
     /// Lets several sockets listen on one TCP port, between which the system distributes
     /// connections (`SO_REUSEPORT`). Default off: a port in use is an error.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Engine, Message, Options};
+    ///
+    /// let engine = Engine::new(Options::default().reuse_port(true))?;
+    /// let (mut one, mut other) = (engine.group()?, engine.group()?);
+    /// let second = Duration::from_secs(1);
+    /// let listening = one.call(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?), second)?;
+    /// let address = listening.address().ok_or("bound")?;
+    /// assert!(other.call(Message::welcome_request(&address), second).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn reuse_port(mut self, allowed: bool) -> Self {
         self.listener.reuse_port = allowed;
@@ -333,10 +475,22 @@ impl Options {
     }
 
     /// Permissions of a listener's socket file, such as `0o600`, set before anyone can connect.
-    /// Default: from the umask.
+    /// Default: from the umask. At most `0o777`.
     ///
     /// A name in Linux's abstract namespace has no file: with this option and without
     /// [`allow_users`](Self::allow_users) an engine does not listen there.
+    ///
+    /// ```
+    /// use std::{os::unix::fs::PermissionsExt, time::Duration};
+    /// use tofu::{Engine, Message, Options, testing::TemporaryUds};
+    ///
+    /// let dir = TemporaryUds::new()?;
+    /// let mut group = Engine::new(Options::default().uds_mode(0o600))?.group()?;
+    /// group.call(Message::welcome_request(&dir.address("a.sock")), Duration::from_secs(5))?;
+    /// let file = std::fs::metadata(dir.path().join("a.sock"))?;
+    /// assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn uds_mode(mut self, mode: u32) -> Self {
         self.listener.uds_mode = Some(mode);
@@ -346,6 +500,18 @@ impl Options {
     /// User and group ids that own a listener's socket file, set before anyone can connect.
     /// Default: the process's. Giving a file away needs privileges. Abstract names are as with
     /// [`uds_mode`](Self::uds_mode).
+    ///
+    /// ```
+    /// use std::{os::unix::fs::MetadataExt, time::Duration};
+    /// use tofu::{Credentials, Engine, Message, Options, testing::TemporaryUds};
+    ///
+    /// let own = Credentials::own().ok_or("a system that tells")?;
+    /// let dir = TemporaryUds::new()?;
+    /// let mut group = Engine::new(Options::default().uds_owner(Some(own.uid), None))?.group()?;
+    /// group.call(Message::welcome_request(&dir.address("a.sock")), Duration::from_secs(5))?;
+    /// assert_eq!(std::fs::metadata(dir.path().join("a.sock"))?.uid(), own.uid);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn uds_owner(mut self, uid: Option<u32>, gid: Option<u32>) -> Self {
         self.listener.uds_uid = uid;
@@ -435,7 +601,19 @@ impl Options {
     }
 }
 
-/// An option that cannot be.
+/// An option that cannot be: [`Engine::new`](crate::Engine::new) refuses it. It names the option, the value
+/// and the limit.
+///
+/// ```
+/// use tofu::{Engine, OptionError, Options};
+///
+/// let error = Engine::new(Options::default().channels_max(100_000)).unwrap_err();
+/// let wrong: &OptionError = error.option().expect("it is an option");
+/// assert_eq!(
+///     wrong.to_string(),
+///     "option `channels_max`: it is 100000, there are only 65534 channel numbers"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError {
     option: &'static str,
@@ -444,6 +622,13 @@ pub struct OptionError {
 
 impl OptionError {
     /// The name of the method of [`Options`] that set it.
+    ///
+    /// ```
+    /// use tofu::{Engine, Options};
+    ///
+    /// let error = Engine::new(Options::default().uds_mode(0o1777)).unwrap_err();
+    /// assert_eq!(error.option().map(|wrong| wrong.option()), Some("uds_mode"));
+    /// ```
     pub fn option(&self) -> &'static str {
         self.option
     }

@@ -67,6 +67,14 @@ impl Peer {
 
     /// The address and port that the peer has, over TCP. One that speaks IPv4 to a listener for both has
     /// its IPv4 address here.
+    ///
+    /// ```
+    #[doc = include_str!("doc/pair.txt")]
+    /// let peer = server.peer(hello.channel()).ok_or("it has said hello")?;
+    /// let address = peer.address().ok_or("it is over TCP")?;
+    /// assert!(address.ip().is_loopback() && address.port() != 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn address(&self) -> Option<SocketAddr> {
         match self.0 {
             Remote::V4 { ip, port } => Some(SocketAddr::new(ip.into(), port)),
@@ -77,6 +85,23 @@ impl Peer {
 
     /// Whose process the peer is, over a Unix domain socket. `None` over TCP, and where the system does
     /// not tell: Linux, macOS and the BSDs do.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tofu::{Credentials, Engine, Message, Options, testing::TemporaryUds};
+    /// # let second = Duration::from_secs(1);
+    /// # let dir = TemporaryUds::new()?;
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.call(Message::welcome_request(&dir.address("a.sock")), 5 * second)?;
+    /// # client.post(Message::hello_request(&dir.address("a.sock")))?;
+    /// # let hello = server.recv()?;
+    /// # let channel = hello.channel().ok_or("a hello has one")?;
+    /// let peer = server.peer(channel).ok_or("it has said hello")?;
+    /// assert_eq!(peer.credentials(), Credentials::own()); // the peer is this process
+    /// assert_eq!(peer.address(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn credentials(&self) -> Option<Credentials> {
         match self.0 {
             Remote::Uds(credentials) => Some(credentials),
@@ -107,6 +132,13 @@ impl fmt::Debug for Peer {
 ///
 /// The system took them when that process connected (or began to listen), and they are its effective ids
 /// then: what it became later, and who else holds the socket now, they do not say.
+///
+/// ```
+/// use tofu::Credentials;
+///
+/// let own = Credentials::own().expect("a system that tells");
+/// assert!(own.to_string().starts_with(&format!("uid={} gid={}", own.uid, own.gid)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credentials {
@@ -121,6 +153,14 @@ pub struct Credentials {
 
 impl Credentials {
     /// Those of this process, as its peers see them. `None` where the system tells no credentials.
+    ///
+    /// ```
+    /// use tofu::{Credentials, Engine, Options};
+    ///
+    /// let own = Credentials::own().expect("a system that tells");
+    /// let options = Options::default().allow_users([own.uid]); // nobody else
+    /// assert!(Engine::new(options).is_ok());
+    /// ```
     pub fn own() -> Option<Self> {
         net::credentials::own()
     }

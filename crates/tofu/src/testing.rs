@@ -1,4 +1,21 @@
-//! Helpers for tests of applications (feature `testing`).
+//! Helpers for tests of applications (feature `testing`): addresses that are free, on both transports.
+//!
+//! ```toml
+//! [dev-dependencies]
+//! tofu = { package = "tofu-messaging", version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! ```
+//! use tofu::{Engine, Options, testing};
+//!
+//! testing::over_both(|address| {
+//!     let engine = Engine::new(Options::default()).expect("an engine");
+//!     let group = engine.group().expect("a group");
+//!     assert!(group.post(tofu::Message::welcome_request(address)).is_ok());
+//!     // ... what the application does with it ...
+//!     group.close(std::time::Duration::from_secs(5));
+//! });
+//! ```
 
 use std::{io, net::TcpListener};
 
@@ -10,6 +27,14 @@ use tofu_proto::Address;
 ///
 /// # Errors
 /// The system has no port left.
+///
+/// # Example
+/// ```
+/// let address = tofu::testing::free_tcp_address()?;
+/// assert_eq!(address.host(), Some("127.0.0.1"));
+/// assert_ne!(address.port(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn free_tcp_address() -> io::Result<Address> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     Address::tcp("127.0.0.1", port).map_err(io::Error::other)
@@ -21,6 +46,7 @@ pub fn free_tcp_address() -> io::Result<Address> {
 /// # Panics
 /// The test panics, or leaves a file behind.
 ///
+/// # Example
 /// ```
 /// use tofu::{Engine, Message, Options, testing};
 /// use std::time::Duration;
@@ -61,6 +87,16 @@ impl TemporaryUds {
     ///
     /// # Errors
     /// The system's directory for temporary files cannot be written to.
+    ///
+    /// # Example
+    /// ```
+    /// let dir = tofu::testing::TemporaryUds::new()?;
+    /// let path = dir.path().to_owned();
+    /// assert!(path.is_dir());
+    /// drop(dir);
+    /// assert!(!path.exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new() -> io::Result<Self> {
         tempfile::Builder::new()
             .prefix("tofu")
@@ -73,12 +109,25 @@ impl TemporaryUds {
     /// # Panics
     /// If the system's directory for temporary files has so long a name, or so strange a one, that
     /// no socket can be made in it.
+    ///
+    /// # Example
+    /// ```
+    /// let dir = tofu::testing::TemporaryUds::new()?;
+    /// assert_ne!(dir.address("a.sock"), dir.address("b.sock"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn address(&self, name: &str) -> Address {
         let path = self.dir.path().join(name);
         Address::uds(path.to_string_lossy()).expect("a short path in the temporary directory")
     }
 
     /// The directory.
+    ///
+    /// ```
+    /// let dir = tofu::testing::TemporaryUds::new()?;
+    /// assert_eq!(std::fs::read_dir(dir.path())?.count(), 0); // nobody listens there
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn path(&self) -> &std::path::Path {
         self.dir.path()
     }

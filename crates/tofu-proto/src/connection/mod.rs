@@ -21,6 +21,66 @@
 //!   Then [`take_unsent`](Connection::take_unsent) gives back what could not be sent.
 //!
 //! After a [`Violation`] or an end, nothing but `take_unsent` may be called.
+//!
+//! # A conversation
+//!
+//! Two connections, with a vector of bytes in place of the network:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use tofu_proto::{
+//!     Blank, ChannelNumber, Connection, Instant, Message, MessageId, OpCode, Received, Status, Timeouts,
+//! };
+//!
+//! /// Carries all that one has to say to the other: what it hears.
+//! fn carry(from: &mut Connection, to: &mut Connection, now: Instant) -> Vec<Message> {
+//!     let written = from.queue().slices().collect::<Vec<_>>().concat();
+//!     from.handle_sent(written.len(), now);
+//!     let (mut input, mut heard) = (&written[..], Vec::new());
+//!     let blank = || Some(Message::from_memory(Blank::default()));
+//!     while let Received::Message(message) = to.receive(&mut input, now, blank) {
+//!         heard.push(message);
+//!     }
+//!     heard
+//! }
+//!
+//! const QUEUE_MAX: usize = 1 << 20; // bytes
+//! let second = Duration::from_secs(1);
+//! let timeouts = Arc::new(Timeouts { hello: second, connect: second, frame: second, bye: second });
+//! let now = Instant::ORIGIN;
+//! let mut ids = (1..).map(MessageId::new);
+//! let mut next_id = || ids.next().expect("there are many");
+//!
+//! // A client connects, and a server accepts. Each has a number of its own for the channel.
+//! let mut hello = Message::hello_request(&"tcp://localhost".parse()?);
+//! hello.address_to(ChannelNumber::new(1), next_id());
+//! let mut client = Connection::client(hello, Arc::clone(&timeouts), now);
+//! client.handle_connected(now);
+//! let mut server = Connection::server(ChannelNumber::new(9), timeouts, now);
+//!
+//! // Hello, and its answer.
+//! let heard = carry(&mut client, &mut server, now);
+//! assert_eq!(heard[0].op_code(), OpCode::HelloRequest);
+//! server.post(heard[0].reply()?, QUEUE_MAX, || now, &mut next_id)?;
+//! let heard = carry(&mut server, &mut client, now);
+//! assert_eq!(heard[0].op_code(), OpCode::HelloResponse);
+//!
+//! // Either may speak now. The client does, and says bye behind it.
+//! let signal = Message::signal(client.channel()).with_body("it rains");
+//! client.post(signal, QUEUE_MAX, || now, &mut next_id)?;
+//! let bye = Message::bye_request(client.channel());
+//! client.post(bye, QUEUE_MAX, || now, &mut next_id)?;
+//! assert_eq!(client.poll_timeout(), Some(now + second)); // to have an answer by then
+//! let heard = carry(&mut client, &mut server, now);
+//! assert_eq!((heard[0].body(), heard[0].channel().get()), (&b"it rains"[..], 9));
+//!
+//! // The server answers the bye, and the client closes the socket.
+//! server.post(heard[1].reply()?, QUEUE_MAX, || now, &mut next_id)?;
+//! carry(&mut server, &mut client, now);
+//! assert_eq!(client.poll_close(), Some(Status::CHANNEL_CLOSED));
+//! assert_eq!(server.reason_at_end(), Status::CHANNEL_CLOSED); // as it sees the stream end
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod queue;
 mod state;
@@ -37,6 +97,15 @@ use crate::{
 };
 
 /// How long a connection waits for what.
+///
+/// ```
+/// use core::time::Duration;
+/// use tofu_proto::Timeouts;
+///
+/// let second = Duration::from_secs(1);
+/// let timeouts = Timeouts { hello: second, connect: 30 * second, frame: 30 * second, bye: 5 * second };
+/// assert!(timeouts.hello < timeouts.bye);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A server, for a client's complete HelloRequest.
@@ -50,6 +119,17 @@ pub struct Timeouts {
 }
 
 /// What [`Connection::receive`] made of the bytes.
+///
+/// ```
+#[doc = include_str!("example.txt")]
+/// let mut none_left = || None;
+/// let received = server.receive(&mut &greeting[..], now, &mut none_left);
+/// assert!(matches!(received, Received::Starved));
+///
+/// let received = server.receive(&mut &[][..], now, blank); // it has kept the bytes
+/// assert!(matches!(received, Received::Message(hello) if hello.op_code() == OpCode::HelloRequest));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub enum Received {
     /// The peer's next message, with the local channel number. There may be more.
@@ -64,6 +144,19 @@ pub enum Received {
 }
 
 /// One channel's conversation with one peer. See the [module](self) for how to drive it.
+///
+/// In the examples below `client` is not connected yet, `server` has just been accepted, `greeting` is the
+/// client's HelloRequest as bytes, `blank` gives an empty message, and each timeout is a `second`.
+///
+/// ```
+#[doc = include_str!("example.txt")]
+/// assert!(!client.is_connected());
+/// client.handle_connected(now);
+/// let written = client.queue().slices().map(<[u8]>::len).sum();
+/// client.handle_sent(written, now); // the hello has left
+/// assert!(client.queue().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     channel: ChannelNumber,
@@ -102,6 +195,18 @@ enum Arrival {
 impl Connection {
     /// A client's connection, not connected yet. `hello` is the HelloRequest, which passed its check
     /// and has its numbers.
+    ///
+    /// # Panics
+    /// In a debug build, if `hello` is no HelloRequest.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let client = Connection::client(hello, timeouts, now);
+    /// assert_eq!((client.channel().get(), client.opened_by().get()), (1, 7));
+    /// assert_eq!(client.poll_timeout(), Some(now + second)); // to be connected by then
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn client(hello: Message, timeouts: Arc<Timeouts>, now: Instant) -> Self {
         debug_assert_eq!(hello.op_code(), OpCode::HelloRequest);
         let mut connection = Self {
@@ -118,6 +223,14 @@ impl Connection {
     }
 
     /// A server's connection, just accepted.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let server = Connection::server(ChannelNumber::new(9), timeouts, now);
+    /// assert_eq!(server.state(), State::Greeting);
+    /// assert_eq!(server.poll_timeout(), Some(now + second)); // to have a hello by then
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn server(channel: ChannelNumber, timeouts: Arc<Timeouts>, now: Instant) -> Self {
         Self {
             deadline: Some(now + timeouts.hello),
@@ -143,34 +256,80 @@ impl Connection {
     }
 
     /// What has been said so far.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(server.state(), State::Greeting);
+    /// server.receive(&mut &greeting[..], now, blank);
+    /// assert_eq!(server.state(), State::Open);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn state(&self) -> State {
         self.state
     }
 
     /// Its local channel.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(server.channel(), ChannelNumber::new(9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn channel(&self) -> ChannelNumber {
         self.channel
     }
 
-    /// The id of the HelloRequest that opened it.
+    /// The id of the HelloRequest that opened it: 0 before a server has it.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(client.opened_by(), MessageId::new(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn opened_by(&self) -> MessageId {
         self.opened_by
     }
 
     /// Whether there is a stream to write to.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.is_connected());
+    /// client.handle_connected(now);
+    /// assert!(client.is_connected());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_connected(&self) -> bool {
         self.transport == Transport::Connected
     }
 
     /// Whether the application has heard of this channel: from its own HelloRequest, or from the
     /// peer's.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert!(!server.is_known());
+    /// server.receive(&mut &greeting[..], now, blank);
+    /// assert!(server.is_known());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_known(&self) -> bool {
         self.state != State::Greeting
     }
 
     /// The id of the peer's ByeRequest, while our application owes the answer.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.receive(&mut &greeting[..], now, blank);
+    /// # let header = Header { id: MessageId::new(8), ..Header::new(OpCode::ByeRequest) };
+    /// # let bye = header.to_bytes();
+    /// server.receive(&mut &bye[..], now, blank); // a ByeRequest with id 8
+    /// assert_eq!(server.bye_to_answer(), Some(MessageId::new(8)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bye_to_answer(&self) -> Option<MessageId> {
         match self.state {
             State::ByeReceived | State::Crossed | State::CrossedHeard => Some(self.peer_bye),
@@ -187,6 +346,20 @@ impl Connection {
     /// The message does not fit the conversation ([`Refusal::NotAllowed`],
     /// [`Refusal::ChannelClosing`]; [`Refusal::InvalidChannelNumber`] before the hello), or the
     /// queue ([`Refusal::QueueFull`]).
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.receive(&mut &greeting[..], now, blank);
+    /// let signal = Message::signal(server.channel()).with_body("hi");
+    /// let header = server.post(signal, 1 << 20, || now, || MessageId::new(5))?;
+    /// assert_eq!((header.id.get(), server.queue().bytes()), (5, 18));
+    ///
+    /// let signal = Message::signal(server.channel()).with_body("hi");
+    /// let error = server.post(signal, 20, || now, || MessageId::new(6)).unwrap_err();
+    /// assert!(matches!(error.refusal(), Refusal::QueueFull { queued_bytes: 18, .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post(
         &mut self,
         mut message: Message,
@@ -230,18 +403,46 @@ impl Connection {
     }
 
     /// What is to be written.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let written = client.queue().slices().collect::<Vec<_>>().concat();
+    /// assert_eq!(written, greeting);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn queue(&self) -> &SendQueue {
         &self.queue
     }
 
     /// The next `count` bytes of the queue have left.
+    ///
+    /// # Panics
+    /// In a debug build, if more is said to have left than was queued.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// let len = client.queue().bytes();
+    /// client.handle_sent(len - 1, now);
+    /// assert_eq!(client.queue().bytes(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_sent(&mut self, count: usize, now: Instant) {
         self.queue.advance(count);
         self.moved(now);
     }
 
     /// The stream takes no more for now, or never again: what is queued may wait for long.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// client.handle_blocked(); // the socket is full
+    /// assert!(!client.queue().is_empty()); // nothing is lost
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_blocked(&mut self) {
         self.queue.settle();
     }
@@ -249,6 +450,16 @@ impl Connection {
     /// A message that has done its work, for it has left or its bytes were copied: its memory serves another
     /// one. To be asked for after each post and write, until there is none: an idle connection should hold
     /// no message.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// let len = client.queue().bytes();
+    /// client.handle_sent(len, now);
+    /// assert!(client.take_done().is_some()); // the hello's memory
+    /// assert!(client.take_done().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn take_done(&mut self) -> Option<Message> {
         self.queue.take_done()
@@ -256,11 +467,25 @@ impl Connection {
 
     /// The memory in which the queue will put the next frames that leave together, for the driver to give
     /// or to take: an idle connection should have none.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.spare_memory().push(Vec::with_capacity(4096));
+    /// assert_eq!(server.spare_memory().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spare_memory(&mut self) -> &mut Vec<Vec<u8>> {
         self.queue.spare()
     }
 
     /// The client's socket is connected.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// assert_eq!(client.poll_timeout(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_connected(&mut self, now: Instant) {
         self.transport = Transport::Connected;
         self.deadline = None;
@@ -269,6 +494,16 @@ impl Connection {
 
     /// Makes the next message of `input`, which holds bytes just read (or none, after
     /// [`resume`](Self::resume)). `take` gives an empty message to put it into, if there is one.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let mut input = &greeting[..20];
+    /// assert!(matches!(server.receive(&mut input, now, blank), Received::Nothing));
+    /// let mut input = &greeting[20..];
+    /// let received = server.receive(&mut input, now, blank);
+    /// assert!(matches!(received, Received::Message(hello) if hello.channel().get() == 9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn receive(
         &mut self,
         input: &mut &[u8],
@@ -342,17 +577,40 @@ impl Connection {
     }
 
     /// Whether the driver does not read (see [`hold`](Self::hold)).
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.hold();
+    /// assert!(server.is_held());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn is_held(&self) -> bool {
         self.arrival == Arrival::Held
     }
 
     /// The driver stops reading, for reasons of its own: the peer's time stands still.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.hold();
+    /// assert_eq!(server.poll_timeout(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hold(&mut self) {
         self.arrival = Arrival::Held;
     }
 
     /// The driver reads again: the peer's time starts anew.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// server.hold();
+    /// let later = now + second;
+    /// server.resume(later);
+    /// assert_eq!(server.poll_timeout(), Some(later + second));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume(&mut self, now: Instant) {
         self.arrival = if self.decoder.is_mid_frame() {
             Arrival::MidFrame(now + self.timeouts.frame)
@@ -366,6 +624,13 @@ impl Connection {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let due = server.poll_timeout().expect("a hello is awaited");
+    /// assert_eq!(due.since(now), second);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.arrival {
@@ -376,6 +641,13 @@ impl Connection {
     }
 
     /// The status to close with, if a timeout is due.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(server.handle_timeout(now), None); // not yet
+    /// assert_eq!(server.handle_timeout(now + second), Some(Status::HELLO_TIMEOUT));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle_timeout(&self, now: Instant) -> Option<Status> {
         if self.poll_timeout().is_none_or(|due| due > now) {
             return None;
@@ -393,6 +665,14 @@ impl Connection {
     }
 
     /// The status to close with, once everything has been said and closing is ours.
+    ///
+    /// The example of the [module](self) goes that far.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(client.poll_close(), None); // nobody has said bye
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn poll_close(&self) -> Option<Status> {
         (self.state == State::Done).then_some(Status::CHANNEL_CLOSED)
@@ -400,11 +680,24 @@ impl Connection {
 
     /// Whether our direction of the stream should end now: both sides have said everything, and
     /// neither knows whether the other has it all until it sees the end of the stream.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.wants_half_close()); // nobody has said bye
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wants_half_close(&self) -> bool {
         self.state == State::Parted && self.queue.is_empty()
     }
 
     /// What to say of a stream that ended, or broke.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// // The stream ended before a bye.
+    /// assert_eq!(server.reason_at_end(), Status::PEER_DISCONNECTED);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reason_at_end(&self) -> Status {
         match self.state {
             State::Done => Status::CHANNEL_CLOSED,
@@ -414,6 +707,15 @@ impl Connection {
     }
 
     /// What could not be sent, oldest first; the connection keeps nothing.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// // The connection could not be made.
+    /// let unsent: Vec<_> = client.take_unsent().collect();
+    /// assert_eq!(unsent[0].op_code(), OpCode::HelloRequest);
+    /// assert!(client.queue().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_unsent(&mut self) -> Unsent {
         core::mem::take(&mut self.queue).into_unsent()
     }

@@ -22,6 +22,17 @@ const DONE_MAX: usize = 8;
 const SPARE_MAX: usize = 32;
 
 /// What waits to be sent on one channel, in order.
+///
+/// A connection has one, and lends it: [`Connection::queue`](crate::Connection::queue).
+///
+/// ```
+#[doc = include_str!("example.txt")]
+/// let written = client.queue().slices().collect::<Vec<_>>().concat();
+/// assert_eq!(written, greeting);
+/// client.handle_sent(written.len(), now);
+/// assert!(client.queue().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct SendQueue {
     /// Stored apart, so that the queue of a quiet channel needs no memory of its own.
@@ -63,12 +74,25 @@ impl Chunk {
 
 impl SendQueue {
     /// Bytes that have not left.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(client.queue().bytes(), greeting.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether everything has left.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.queue().is_empty()); // it has a hello to send
+    /// assert!(server.queue().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -94,6 +118,14 @@ impl SendQueue {
 
     /// Whether this message will be copied into a chunk that is not begun, and there is no memory at hand for
     /// that.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Message, SendQueue};
+    ///
+    /// // A message that is alone leaves from its own memory.
+    /// let signal = Message::signal(ChannelNumber::new(3)).with_body("hi");
+    /// assert!(!SendQueue::default().wants_memory(&signal));
+    /// ```
     #[inline]
     pub fn wants_memory(&self, message: &Message) -> bool {
         let Some(last) = self.rest.back().or(self.first.as_ref()) else {
@@ -132,6 +164,13 @@ impl SendQueue {
     }
 
     /// What is to be sent next, for one vectored write.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let slices: Vec<_> = client.queue().slices().map(std::io::IoSlice::new).collect();
+    /// assert_eq!(slices.len(), 2); // the hello's header, and the rest of it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skipped = self.sent;
         self.first
@@ -231,6 +270,16 @@ impl SendQueue {
 /// The messages that a closed channel could not send, oldest first, complete and unchanged.
 ///
 /// They are made one by one, as the iterator is asked for them.
+///
+/// [`Connection::take_unsent`](crate::Connection::take_unsent) gives them.
+///
+/// ```
+#[doc = include_str!("example.txt")]
+/// let mut unsent = client.take_unsent();
+/// assert_eq!(unsent.next(), Some(hello));
+/// assert_eq!(unsent.next(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Unsent {
     queue: SendQueue,
@@ -240,11 +289,26 @@ pub struct Unsent {
 
 impl Unsent {
     /// Whether none is left.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert!(!client.take_unsent().is_empty());
+    /// assert!(client.take_unsent().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Bytes that had not left when the channel closed.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// client.handle_connected(now);
+    /// client.handle_sent(10, now);
+    /// assert_eq!(client.take_unsent().bytes(), greeting.len() - 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.queue.bytes
     }

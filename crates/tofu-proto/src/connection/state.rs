@@ -1,30 +1,7 @@
 //! What both sides of a connection have said, as far as it decides what may be said next.
 //!
-//! ```text
-//!                  Greeting            (server: the client has not said hello)
-//!                      |
-//!                 HelloRequest in
-//!                      v
-//!      +--- bye out - Open - bye in ---+
-//!      v                               v
-//!   ByeSent ---- bye in --+      ByeReceived ---- answer out ----> Answered
-//!      |                  |            |
-//!  answer in              |         bye out                 (they close, or time does)
-//!      v                  v            v
-//!    Done                 +-> Crossed <+
-//!                             |     |
-//!  (we close)        answer out     answer in
-//!                             v     v
-//!                 CrossedAnswered  CrossedHeard
-//!                             |     |
-//!                     answer in     answer out
-//!                             v     v
-//!                             Parted            (both close, once the other has everything)
-//! ```
-//!
-//! "bye" is ByeRequest, "answer" is ByeResponse, "out" is posted here, "in" is received. Every legal
-//! move is one arm below; all else is the poster's error or the peer's violation
-//! (PROTOCOL.md section 3).
+//! The diagram stands at [`State`]. Every legal move of it is one arm below; all else is the poster's error or the
+//! peer's violation (PROTOCOL.md section 3).
 
 use crate::{ChannelNumber, OpCode, Refusal, Violation};
 
@@ -37,7 +14,32 @@ pub enum Side {
     Server,
 }
 
-/// What has been said, see the diagram at the top of the file.
+/// What has been said (PROTOCOL.md section 3).
+///
+/// ```text
+///                  Greeting            (server: the client has not said hello)
+///                      |
+///                 HelloRequest in
+///                      v
+///      +--- bye out - Open - bye in ---+
+///      v                               v
+///   ByeSent ---- bye in --+      ByeReceived ---- answer out ----> Answered
+///      |                  |            |
+///  answer in              |         bye out                 (they close, or time does)
+///      v                  v            v
+///    Done                 +-> Crossed <+
+///                             |     |
+///  (we close)        answer out     answer in
+///                             v     v
+///                 CrossedAnswered  CrossedHeard
+///                             |     |
+///                     answer in     answer out
+///                             v     v
+///                             Parted            (both close, once the other has everything)
+/// ```
+///
+/// "bye" is ByeRequest, "answer" is ByeResponse, "out" is posted here, "in" is received. See
+/// [`Connection::state`](crate::Connection::state) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Server: the client has not said hello yet.

@@ -11,7 +11,18 @@ use alloc::vec::Vec;
 
 use super::{Header, UnassignedOpCode};
 
-/// A whole frame, borrowed from the bytes that carried it.
+/// A whole frame, borrowed from the bytes that carried it: header, text headers, body, with nothing between
+/// them (PROTOCOL.md section 1).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Frame, OpCode};
+///
+/// let bytes = b"\xfa\xd4\x02\0\0\0\0\0\0\0\0\x03\0\0\0\x01S, and what follows";
+/// let frame = Frame::first(bytes)?.expect("a whole one");
+/// assert_eq!((frame.header.op_code, frame.body()), (OpCode::Signal, &b"S"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Its header, as sent.
@@ -25,6 +36,17 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// An op code that is not assigned, as soon as its header is there.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::Frame;
+    ///
+    /// let bytes = b"\xfa\xd4\x02\0\0\0\0\0\0\0\0\x03\0\0\0\x01S";
+    /// assert!(Frame::first(bytes)?.is_some());
+    /// assert!(Frame::first(&bytes[..16])?.is_none()); // its body is missing
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn first(bytes: &'a [u8]) -> Result<Option<Self>, UnassignedOpCode> {
         let Some((head, rest)) = bytes.split_first_chunk::<{ Header::LEN }>() else {
@@ -37,23 +59,64 @@ impl<'a> Frame<'a> {
         Ok(Some(Self { header, payload }))
     }
 
-    /// Its text headers, encoded.
+    /// Its text headers, encoded; [`TextHeaders`](crate::TextHeaders) reads them.
+    ///
+    /// # Panics
+    /// If the payload is shorter than the header says: no frame of [`first`](Self::first) or of a decoder is.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Frame, Header, OpCode};
+    ///
+    /// let header = Header { text_headers_len: 5, body_len: 2, ..Header::new(OpCode::Signal) };
+    /// let frame = Frame { header, payload: b"k:v\r\nhi" };
+    /// assert_eq!((frame.text_headers(), frame.body()), (&b"k:v\r\n"[..], &b"hi"[..]));
+    /// ```
     pub fn text_headers(&self) -> &'a [u8] {
         &self.payload[..usize::from(self.header.text_headers_len)]
     }
 
-    /// Its body.
+    /// Its body. See [`text_headers`](Self::text_headers) for both.
+    ///
+    /// # Panics
+    /// If the payload is shorter than the header says it of the text headers.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Frame, Header, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// assert_eq!(Frame { header, payload: b"hi" }.body(), b"hi");
+    /// ```
     pub fn body(&self) -> &'a [u8] {
         &self.payload[usize::from(self.header.text_headers_len)..]
     }
 
     /// Bytes of the frame on the wire.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Frame, Header, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// assert_eq!(Frame { header, payload: b"hi" }.len(), 16 + 2);
+    /// ```
     #[inline]
     pub fn len(&self) -> usize {
         self.header.frame_len()
     }
 
     /// Never: a frame has at least its header.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Frame, Header, OpCode};
+    ///
+    /// let frame = Frame { header: Header::new(OpCode::Signal), payload: b"" };
+    /// assert!(!frame.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -66,7 +129,8 @@ impl<'a> Frame<'a> {
 /// [`keep`](Self::keep) the rest.
 ///
 /// ```
-/// use tofu_proto::{Decoder, Header, OpCode};
+/// # use tofu_proto as tofu;
+/// use tofu::{Decoder, Header, OpCode};
 ///
 /// let bytes = Header::new(OpCode::Signal).to_bytes();
 /// let mut decoder = Decoder::new();
@@ -87,6 +151,11 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder at the start of a stream.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert!(!tofu::Decoder::new().is_mid_frame());
+    /// ```
     #[inline]
     pub const fn new() -> Self {
         Self {
@@ -101,6 +170,19 @@ impl Decoder {
     /// # Errors
     /// An op code that is not assigned. The stream is lost then: there is no way to find the next
     /// frame.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Decoder, Header, OpCode};
+    ///
+    /// let bytes = Header::new(OpCode::Signal).to_bytes();
+    /// let (mut decoder, mut input) = (Decoder::new(), &bytes[..]);
+    /// let len = decoder.peek(&mut input)?.expect("a whole frame").len();
+    /// decoder.consume(&mut input, len);
+    /// assert_eq!(decoder.peek(&mut input)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn peek<'a, 'input: 'a>(
         &'a mut self,
@@ -126,6 +208,18 @@ impl Decoder {
     ///
     /// # Errors
     /// An op code that is not assigned.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Decoder, Header, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// let mut decoder = Decoder::new();
+    /// decoder.keep(&mut &header.to_bytes()[..]);
+    /// assert_eq!(decoder.begun()?, Some(header));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn begun(&self) -> Result<Option<Header>, UnassignedOpCode> {
         match self.unread().split_first_chunk::<{ Header::LEN }>() {
             Some((head, _)) => Header::from_bytes(head).map(Some),
@@ -134,6 +228,24 @@ impl Decoder {
     }
 
     /// Takes the frame that [`peek`](Self::peek) showed, `len` bytes long, from the same `input`.
+    ///
+    /// # Panics
+    /// If `len` is more than there is (where it was kept, only in a debug build).
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Decoder, Header, OpCode};
+    ///
+    /// let bytes = [Header::new(OpCode::Signal).to_bytes(); 2].concat();
+    /// let (mut decoder, mut input) = (Decoder::new(), &bytes[..]);
+    /// while let Some(frame) = decoder.peek(&mut input)? {
+    ///     let len = frame.len();
+    ///     decoder.consume(&mut input, len);
+    /// }
+    /// assert!(input.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn consume(&mut self, input: &mut &[u8], len: usize) {
         if self.kept.is_empty() {
@@ -149,17 +261,38 @@ impl Decoder {
     }
 
     /// Keeps all of `input` for later calls.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// let (mut decoder, mut input) = (tofu::Decoder::new(), &b"some bytes"[..]);
+    /// decoder.keep(&mut input);
+    /// assert_eq!((decoder.kept_len(), input.len()), (10, 0));
+    /// ```
     pub fn keep(&mut self, input: &mut &[u8]) {
         self.top_up(input, usize::MAX);
     }
 
     /// Whether bytes of an unfinished (or not consumed) frame are kept.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// let mut decoder = tofu::Decoder::new();
+    /// decoder.keep(&mut &b"part of a header"[..9]);
+    /// assert!(decoder.is_mid_frame());
+    /// ```
     #[inline]
     pub fn is_mid_frame(&self) -> bool {
         !self.kept.is_empty()
     }
 
-    /// Bytes kept.
+    /// How many bytes are kept: never more than have arrived.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// let mut decoder = tofu::Decoder::new();
+    /// decoder.keep(&mut &b"part of a header"[..9]);
+    /// assert_eq!(decoder.kept_len(), 9);
+    /// ```
     pub fn kept_len(&self) -> usize {
         self.kept.len() - self.start
     }

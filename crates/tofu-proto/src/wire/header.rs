@@ -8,7 +8,14 @@ const OP_CODE_BITS: u8 = 0b0000_1111;
 const ORIGIN_BIT: u8 = 0b0001_0000;
 const MORE_BIT: u8 = 0b0010_0000;
 
-/// Who made a message.
+/// Who made a message (PROTOCOL.md section 1).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Header, OpCode, Origin};
+///
+/// assert_eq!(Header::new(OpCode::Signal).origin, Origin::Application);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// An application. The only origin that is legal on the wire.
@@ -21,7 +28,8 @@ pub enum Origin {
 /// The binary header of a message.
 ///
 /// ```
-/// use tofu_proto::{ChannelNumber, Header, MessageId, OpCode};
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Header, MessageId, OpCode};
 ///
 /// let header = Header {
 ///     channel: ChannelNumber::new(64_212),
@@ -54,6 +62,15 @@ pub struct Header {
 }
 
 /// A proto byte whose op code (10 to 15) means nothing.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{Header, UnassignedOpCode};
+///
+/// let mut bytes = [0; Header::LEN];
+/// bytes[2] = 12;
+/// assert_eq!(Header::from_bytes(&bytes), Err(UnassignedOpCode(12)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnassignedOpCode(pub u8);
 
@@ -62,6 +79,14 @@ impl Header {
     pub const LEN: usize = 16;
 
     /// A header with this op code and everything else 0.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Header, OpCode};
+    ///
+    /// let header = Header::new(OpCode::Signal);
+    /// assert_eq!((header.op_code, header.frame_len()), (OpCode::Signal, 16));
+    /// ```
     pub const fn new(op_code: OpCode) -> Self {
         Self {
             channel: ChannelNumber::UNASSIGNED,
@@ -79,6 +104,16 @@ impl Header {
     ///
     /// # Errors
     /// An op code of 10 to 15, which is not assigned.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Header, OpCode};
+    ///
+    /// let header = Header::from_bytes(b"\0\x03\x02\0\0\0\0\0\0\0\0\x07\0\0\0\x02")?;
+    /// assert_eq!((header.op_code, header.id.get(), header.body_len), (OpCode::Signal, 7, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Result<Self, UnassignedOpCode> {
         let [
@@ -117,6 +152,14 @@ impl Header {
     }
 
     /// Writes the header. The internal bits are 0.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Header, OpCode};
+    ///
+    /// let header = Header { more: true, ..Header::new(OpCode::Signal) };
+    /// assert_eq!(header.to_bytes()[2], 0b0010_0010);
+    /// ```
     #[inline]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let [c0, c1] = self.channel.get().to_be_bytes();
@@ -136,12 +179,28 @@ impl Header {
     }
 
     /// Bytes of text headers and body together.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Header, OpCode};
+    ///
+    /// let header = Header { text_headers_len: 5, body_len: 2, ..Header::new(OpCode::Signal) };
+    /// assert_eq!(header.payload_len(), 7);
+    /// ```
     #[inline]
     pub fn payload_len(&self) -> usize {
         usize::from(self.text_headers_len) + usize::from(self.body_len)
     }
 
     /// Bytes of the whole frame.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Header, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// assert_eq!(header.frame_len(), Header::LEN + 2);
+    /// ```
     #[inline]
     pub fn frame_len(&self) -> usize {
         Self::LEN + self.payload_len()

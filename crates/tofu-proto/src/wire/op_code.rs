@@ -2,7 +2,17 @@
 
 use core::fmt;
 
-/// What a message means.
+/// What a message means (PROTOCOL.md section 1).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{OpCode, OpType, Role};
+///
+/// let hello = OpCode::HelloRequest;
+/// assert_eq!((hello.op_type(), hello.role()), (OpType::Hello, Role::Request));
+/// assert_eq!(hello.echo(), Some(OpCode::HelloResponse));
+/// assert_eq!(hello.to_string(), "HelloRequest");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum OpCode {
@@ -29,6 +39,14 @@ pub enum OpCode {
 }
 
 /// The four families of op codes.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{OpCode, OpType};
+///
+/// let byes = OpCode::ALL.into_iter().filter(|op| op.op_type() == OpType::Bye);
+/// assert_eq!(byes.count(), 3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpType {
     /// Data: Request, Response, Signal.
@@ -42,6 +60,14 @@ pub enum OpType {
 }
 
 /// The part that a message plays in an exchange.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{OpCode, Role};
+///
+/// assert_eq!(OpCode::ByeResponse.role(), Role::Response);
+/// assert_eq!(OpCode::ByeSignal.role(), Role::Signal);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Expects an answer.
@@ -68,17 +94,35 @@ impl OpCode {
     ];
 
     /// The op code with this number, if one is assigned.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::OpCode;
+    ///
+    /// assert_eq!(OpCode::from_code(2), Some(OpCode::Signal));
+    /// assert_eq!(OpCode::from_code(10), None);
+    /// ```
     #[inline]
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
 
     /// Its number on the wire.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert_eq!(tofu::OpCode::ByeRequest.code(), 5);
+    /// ```
     pub const fn code(self) -> u8 {
         self as u8
     }
 
     /// Its name, as PROTOCOL.md writes it.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert_eq!(tofu::OpCode::ByeRequest.name(), "ByeRequest");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Self::Request => "Request",
@@ -95,6 +139,13 @@ impl OpCode {
     }
 
     /// The family it belongs to.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{OpCode, OpType};
+    ///
+    /// assert_eq!(OpCode::Signal.op_type(), OpType::Regular);
+    /// ```
     #[inline]
     pub const fn op_type(self) -> OpType {
         match self {
@@ -106,6 +157,13 @@ impl OpCode {
     }
 
     /// The part it plays.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{OpCode, Role};
+    ///
+    /// assert_eq!(OpCode::HelloResponse.role(), Role::Response);
+    /// ```
     #[inline]
     pub const fn role(self) -> Role {
         match self {
@@ -122,7 +180,8 @@ impl OpCode {
     /// The op code that answers it.
     ///
     /// ```
-    /// use tofu_proto::OpCode;
+    /// # use tofu_proto as tofu;
+    /// use tofu::OpCode;
     ///
     /// assert_eq!(OpCode::Request.echo(), Some(OpCode::Response));
     /// assert_eq!(OpCode::Signal.echo(), Some(OpCode::Signal));
@@ -144,7 +203,15 @@ impl OpCode {
         }
     }
 
-    /// Whether a peer may send it: the others are orders to one's own engine.
+    /// Whether a peer may send it: the others are orders to one's own engine (PROTOCOL.md section 1).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::OpCode;
+    ///
+    /// let local: Vec<_> = OpCode::ALL.into_iter().filter(|op| !op.travels()).collect();
+    /// assert_eq!(local, [OpCode::ByeSignal, OpCode::WelcomeRequest, OpCode::WelcomeResponse]);
+    /// ```
     pub const fn travels(self) -> bool {
         !matches!(
             self,

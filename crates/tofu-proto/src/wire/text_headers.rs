@@ -10,9 +10,28 @@ use alloc::{
 };
 use core::{fmt, iter::FusedIterator, str};
 
-/// The text header of a HelloRequest that says where to connect.
+/// The text header of a HelloRequest that says where to connect (PROTOCOL.md section 2). It travels to the
+/// server, who sees which of its addresses the client used.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{CONNECT_TO, Message};
+///
+/// let hello = Message::hello_request(&"tcp://localhost:80".parse()?);
+/// assert_eq!(hello.header(CONNECT_TO), Some("tcp|localhost|80"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const CONNECT_TO: &str = "~connect_to";
-/// The text header of a WelcomeRequest that says where to listen.
+/// The text header of a WelcomeRequest that says where to listen (PROTOCOL.md section 2).
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{LISTEN_ON, Message};
+///
+/// let welcome = Message::welcome_request(&"uds:///tmp/a.sock".parse()?);
+/// assert_eq!(welcome.header(LISTEN_ON), Some("uds|/tmp/a.sock"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const LISTEN_ON: &str = "~listen_on";
 
 const LINE_END: &[u8] = b"\r\n";
@@ -23,7 +42,8 @@ const LINE_END: &[u8] = b"\r\n";
 /// nothing.
 ///
 /// ```
-/// use tofu_proto::TextHeaders;
+/// # use tofu_proto as tofu;
+/// use tofu::TextHeaders;
 ///
 /// let headers = TextHeaders::new(b"user: alice\r\nlang:en\r\nlang:de\r\n");
 /// assert_eq!(headers.value("lang"), Some(&b"en"[..]));
@@ -37,26 +57,62 @@ pub struct TextHeaders<'a> {
 
 impl<'a> TextHeaders<'a> {
     /// Views these bytes as text headers.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert_eq!(tofu::TextHeaders::new(b"k:v\r\n").value("k"), Some(&b"v"[..]));
+    /// ```
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
     /// The bytes, as they are.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert_eq!(tofu::TextHeaders::new(b"k: v\r\n").as_bytes(), b"k: v\r\n");
+    /// ```
     pub const fn as_bytes(self) -> &'a [u8] {
         self.bytes
     }
 
     /// Whether there is not a single byte of text headers.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// assert!(tofu::TextHeaders::default().is_empty());
+    /// assert!(!tofu::TextHeaders::new(b"k:v\r\n").is_empty());
+    /// ```
     pub const fn is_empty(self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The headers, first to last.
+    /// The headers, first to last. Reading is lenient: nothing that a peer wrote is an error, at worst fewer
+    /// headers (PROTOCOL.md section 2).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::TextHeaders;
+    ///
+    /// let headers = TextHeaders::new(b"b:1\r\n\r\na: 2\r\nb:3");
+    /// let pairs = headers.iter().map(|header| (header.name, header.value));
+    /// let expected: [(&[u8], &[u8]); 3] = [(b"b", b"1"), (b"a", b"2"), (b"b", b"3")];
+    /// assert!(pairs.eq(expected));
+    /// ```
     pub const fn iter(self) -> TextHeadersIter<'a> {
         TextHeadersIter { rest: self.bytes }
     }
 
     /// The value of the first header with this name. Names are case-sensitive.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::TextHeaders;
+    ///
+    /// let headers = TextHeaders::new(b"lang:en\r\nlang:de\r\n");
+    /// assert_eq!(headers.value("lang"), Some(&b"en"[..]));
+    /// assert_eq!(headers.value("LANG"), None);
+    /// ```
     pub fn value(self, name: impl AsRef<[u8]>) -> Option<&'a [u8]> {
         let name = name.as_ref();
         self.iter()
@@ -85,6 +141,14 @@ impl fmt::Debug for TextHeaders<'_> {
 }
 
 /// One text header.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::TextHeaders;
+///
+/// let header = TextHeaders::new(b"lang: en\r\n").iter().next().expect("one");
+/// assert_eq!((header.name, header.value), (&b"lang"[..], &b"en"[..]));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TextHeader<'a> {
     /// The name, as it was written; never empty.
@@ -95,11 +159,26 @@ pub struct TextHeader<'a> {
 
 impl<'a> TextHeader<'a> {
     /// The name, if it is UTF-8.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::TextHeader;
+    ///
+    /// let header = TextHeader { name: b"lang", value: b"\xff" };
+    /// assert_eq!((header.name_str(), header.value_str()), (Some("lang"), None));
+    /// ```
     pub fn name_str(&self) -> Option<&'a str> {
         str::from_utf8(self.name).ok()
     }
 
     /// The value, if it is UTF-8.
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::TextHeader;
+    ///
+    /// assert_eq!(TextHeader { name: b"lang", value: b"en" }.value_str(), Some("en"));
+    /// ```
     pub fn value_str(&self) -> Option<&'a str> {
         str::from_utf8(self.value).ok()
     }
@@ -113,6 +192,13 @@ impl fmt::Debug for TextHeader<'_> {
 }
 
 /// The headers of a [`TextHeaders`], first to last.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// let mut headers = tofu::TextHeaders::new(b"a:1\r\nb:2\r\n").into_iter();
+/// assert_eq!(headers.next().and_then(|header| header.name_str()), Some("a"));
+/// assert_eq!(headers.count(), 1);
+/// ```
 #[derive(Clone, Debug)]
 pub struct TextHeadersIter<'a> {
     rest: &'a [u8],
@@ -145,7 +231,19 @@ impl<'a> Iterator for TextHeadersIter<'a> {
 
 impl FusedIterator for TextHeadersIter<'_> {}
 
-/// A text header that cannot be written.
+/// A text header that cannot be written (PROTOCOL.md section 2). It names the header.
+///
+/// ```
+/// # use tofu_proto as tofu;
+/// use tofu::{ChannelNumber, Message};
+///
+/// let mut message = Message::signal(ChannelNumber::new(3));
+/// let error = message.push_header("a:b", "c").unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     r#"invalid text header "a:b": a name cannot have a colon in it"#
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {

@@ -29,6 +29,7 @@ impl ChannelGroup {
     /// # Errors
     /// No answer will come, or none came in time. One that comes later is an ordinary event.
     ///
+    /// # Example
     /// ```
     /// use std::{thread, time::Duration};
     /// use tofu::{Engine, Event, Message, Options};
@@ -79,6 +80,23 @@ impl ChannelGroup {
     ///
     /// # Errors
     /// As [`call`](Self::call), but for the timeout.
+    ///
+    /// # Example
+    /// ```
+    #[doc = include_str!("../doc/pair.txt")]
+    #[doc = include_str!("../doc/block_on.txt")]
+    /// # std::thread::spawn(move || {
+    /// #     let Ok(Event::Message(request)) = server.recv() else { return };
+    /// #     if let Ok(answer) = request.reply() {
+    /// #         let _ = server.post(answer.with_body("late"));
+    /// #         let _ = server.recv_timeout(PATIENCE);
+    /// #     }
+    /// # });
+    /// let question = Message::request(channel).with_body("what time is it?");
+    /// let answer = block_on(client.call_async(question))?; // block_on is that of any runtime
+    /// assert_eq!(answer.body(), b"late");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn call_async(&mut self, request: Message) -> Result<Message, CallError> {
         let mut call = self.start_call(request)?;
         poll_fn(|context| self.poll_call(&mut call, context)).await
@@ -90,20 +108,15 @@ impl ChannelGroup {
     /// # Errors
     /// As [`post`](Self::post); [`Refusal::QueueFull`] if there was no room in time.
     ///
+    /// # Example
     /// ```
-    /// # use tofu::{Engine, Event, Message, Options};
-    /// use std::time::Duration;
-    ///
-    /// # let engine = Engine::new(Options::default())?;
-    /// # let (mut server, mut client) = (engine.group()?, engine.group()?);
-    /// # let second = Duration::from_secs(1);
-    /// # let welcome = Message::welcome_request(&"tcp://127.0.0.1:0".parse()?);
-    /// # let address = server.call(welcome, second)?.address().expect("bound");
-    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    #[doc = include_str!("../doc/pair.txt")]
     /// for part in 0..1_000_u32 {
     ///     let message = Message::signal(channel).with_body(part.to_be_bytes());
     ///     client.post_timeout(message, Duration::from_secs(1))?;
     /// }
+    /// let Event::Message(first) = server.recv()? else { panic!() };
+    /// assert_eq!(first.body(), [0; 4]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post_timeout(
@@ -230,6 +243,23 @@ impl Call {
 }
 
 /// Why a [call](ChannelGroup::call) has no answer.
+///
+/// ```
+/// use std::time::Duration;
+/// use tofu::{CallError, Engine, Message, Options, Status, testing};
+///
+/// let engine = Engine::new(Options::default())?;
+/// let mut group = engine.group()?;
+/// let hello = Message::hello_request(&testing::free_tcp_address()?); // nobody listens there
+/// match group.call(hello, Duration::from_secs(5)) {
+///     Err(CallError::Returned { message, reason }) => {
+///         assert_eq!(reason.status(), Status::CONNECT_REFUSED);
+///         assert_eq!(message.op_code(), tofu::OpCode::HelloRequest); // to be tried again
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum CallError {
     /// Nothing answers this message, so it was not posted: here it is.
