@@ -29,10 +29,7 @@ fn serve(mut group: ChannelGroup) {
 /// The next part of the answer on a channel.
 fn next(group: &mut ChannelGroup, id: MessageId) -> Result<Message, Box<dyn Error>> {
     loop {
-        match group
-            .recv_timeout(PATIENCE)?
-            .ok_or("the server is silent")?
-        {
+        match group.recv_timeout(PATIENCE)?.ok_or("nothing came")? {
             Event::Message(part) if part.id() == id => return Ok(part),
             Event::Returned { reason, .. } | Event::Closed { reason, .. } => {
                 return Err(reason.into());
@@ -67,23 +64,15 @@ fn shout(
     Ok(answer)
 }
 
-fn ask(address: &Address, lines: &[&str]) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut group = Engine::new(Options::default())?.group()?;
-    let channel = group
-        .call(Message::hello_request(address), PATIENCE)?
-        .channel();
-    let answer = shout(&mut group, channel, lines);
-    group.call(Message::bye_request(channel), PATIENCE)?;
-    answer
-}
-
 fn run(address: &Address, lines: &[&str]) -> Result<Vec<String>, Box<dyn Error>> {
     let engine = Engine::new(Options::default())?;
-    let mut server = engine.group()?;
+    let (mut server, mut client) = (engine.group()?, engine.group()?);
     let welcome = server.call(Message::welcome_request(address), PATIENCE)?;
     let address = welcome.address().ok_or("no address")?;
     let serving = thread::spawn(move || serve(server));
-    let answer = ask(&address, lines);
+    let hello = client.call(Message::hello_request(&address), PATIENCE)?;
+    let answer = shout(&mut client, hello.channel(), lines);
+    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
     engine.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
     answer

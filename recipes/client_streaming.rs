@@ -41,12 +41,12 @@ fn serve(mut group: ChannelGroup) {
     }
 }
 
-/// Sends parts as one request, and returns the answer.
+/// Sends parts as one request, and returns how many words they have.
 fn upload(
     group: &mut ChannelGroup,
     channel: ChannelNumber,
     parts: &[&str],
-) -> Result<Message, Box<dyn Error>> {
+) -> Result<usize, Box<dyn Error>> {
     let (last, others) = parts.split_last().ok_or("there is nothing to send")?;
     let mut id = MessageId::UNASSIGNED; // the engine gives one to the first part, and all have it
     for part in others {
@@ -55,26 +55,19 @@ fn upload(
         id = group.post_timeout(request.with_more(true), PATIENCE)?.id;
     }
     let request = Message::request(channel).with_id(id).with_body(last);
-    Ok(group.call(request, PATIENCE)?)
-}
-
-fn ask(address: &Address, parts: &[&str]) -> Result<usize, Box<dyn Error>> {
-    let mut group = Engine::new(Options::default())?.group()?;
-    let channel = group
-        .call(Message::hello_request(address), PATIENCE)?
-        .channel();
-    let answer = upload(&mut group, channel, parts)?;
-    group.call(Message::bye_request(channel), PATIENCE)?;
+    let answer = group.call(request, PATIENCE)?;
     Ok(String::from_utf8_lossy(answer.body()).parse()?)
 }
 
 fn run(address: &Address, parts: &[&str]) -> Result<usize, Box<dyn Error>> {
     let engine = Engine::new(Options::default())?;
-    let mut server = engine.group()?;
+    let (mut server, mut client) = (engine.group()?, engine.group()?);
     let welcome = server.call(Message::welcome_request(address), PATIENCE)?;
     let address = welcome.address().ok_or("no address")?;
     let serving = thread::spawn(move || serve(server));
-    let count = ask(&address, parts);
+    let hello = client.call(Message::hello_request(&address), PATIENCE)?;
+    let count = upload(&mut client, hello.channel(), parts);
+    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
     engine.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
     count

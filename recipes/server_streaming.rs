@@ -43,53 +43,39 @@ fn serve(mut group: ChannelGroup) {
 
 /// All parts of an answer, in their order.
 fn call(group: &mut ChannelGroup, request: Message) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut part = group.call(request, PATIENCE)?; // the first one; the others are events
-    let (channel, id) = (part.channel(), part.id());
+    let id = group.post(request)?.id;
     let mut parts = Vec::new();
     loop {
-        if let Some(error) = part.header("error") {
-            return Err(error.into());
-        }
-        parts.push(String::from_utf8(part.body().to_vec())?);
-        if !part.has_more() {
-            return Ok(parts);
-        }
-        part = loop {
-            match group
-                .recv_timeout(PATIENCE)?
-                .ok_or("the server is silent")?
-            {
-                Event::Message(message) if message.id() == id => break message,
-                Event::Closed {
-                    channel: closed,
-                    reason,
-                    ..
-                } if closed == channel => {
-                    return Err(reason.into()); // half an answer is none
+        match group.recv_timeout(PATIENCE)?.ok_or("nothing came")? {
+            Event::Message(part) if part.id() == id => {
+                if let Some(error) = part.header("error") {
+                    return Err(error.into());
                 }
-                other => println!("meanwhile: {other:?}"),
+                parts.push(String::from_utf8(part.body().to_vec())?);
+                if !part.has_more() {
+                    return Ok(parts);
+                }
             }
-        };
+            Event::Returned { reason, .. } | Event::Closed { reason, .. } => {
+                return Err(reason.into()); // half an answer is none
+            }
+            other => println!("meanwhile: {other:?}"),
+        }
     }
-}
-
-fn ask(address: &Address, from: &str) -> Result<Vec<String>, Box<dyn Error>> {
-    let mut group = Engine::new(Options::default())?.group()?;
-    let channel = group
-        .call(Message::hello_request(address), PATIENCE)?
-        .channel();
-    let parts = call(&mut group, Message::request(channel).with_body(from));
-    group.call(Message::bye_request(channel), PATIENCE)?;
-    parts
 }
 
 fn run(address: &Address, from: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let engine = Engine::new(Options::default())?;
-    let mut server = engine.group()?;
+    let (mut server, mut client) = (engine.group()?, engine.group()?);
     let welcome = server.call(Message::welcome_request(address), PATIENCE)?;
     let address = welcome.address().ok_or("no address")?;
     let serving = thread::spawn(move || serve(server));
-    let parts = ask(&address, from);
+    let hello = client.call(Message::hello_request(&address), PATIENCE)?;
+    let parts = call(
+        &mut client,
+        Message::request(hello.channel()).with_body(from),
+    );
+    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
     engine.shutdown(PATIENCE);
     serving.join().map_err(|_| "the server panicked")?;
     parts

@@ -85,7 +85,7 @@ fn run(address: &Address) -> Result<Vec<Status>, Box<dyn Error>> {
     ) {}
     client.post(Message::hello_request(&address))?;
     loop {
-        match client.recv_timeout(PATIENCE)?.ok_or("nothing came back")? {
+        match client.recv_timeout(PATIENCE)?.ok_or("nothing came")? {
             Event::Returned { message, reason } => {
                 println!("{}: {reason}: {message:?}", reason.status());
                 break seen.push(message.status());
