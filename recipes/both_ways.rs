@@ -72,8 +72,7 @@ fn run(address: &Address, lines: &[&str]) -> Result<Vec<String>, Box<dyn Error>>
     let serving = thread::spawn(move || serve(server));
     let hello = client.call(Message::hello_request(&address), PATIENCE)?;
     let answer = shout(&mut client, hello.channel(), lines);
-    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
-    engine.shutdown(PATIENCE);
+    engine.shutdown(PATIENCE); // says bye
     serving.join().map_err(|_| "the server panicked")?;
     answer
 }

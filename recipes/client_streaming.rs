@@ -67,8 +67,7 @@ fn run(address: &Address, parts: &[&str]) -> Result<usize, Box<dyn Error>> {
     let serving = thread::spawn(move || serve(server));
     let hello = client.call(Message::hello_request(&address), PATIENCE)?;
     let count = upload(&mut client, hello.channel(), parts);
-    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
-    engine.shutdown(PATIENCE);
+    engine.shutdown(PATIENCE); // says bye
     serving.join().map_err(|_| "the server panicked")?;
     count
 }

@@ -74,8 +74,7 @@ fn run(address: &Address, told: impl FnMut(&str)) -> Result<String, Box<dyn Erro
     let serving = thread::spawn(move || serve(server));
     let hello = client.call(Message::hello_request(&address), PATIENCE)?;
     let sum = call(&mut client, Message::request(hello.channel()), told);
-    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
-    engine.shutdown(PATIENCE);
+    engine.shutdown(PATIENCE); // says bye
     serving.join().map_err(|_| "the server panicked")?;
     sum
 }

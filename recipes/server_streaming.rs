@@ -75,8 +75,7 @@ fn run(address: &Address, from: &str) -> Result<Vec<String>, Box<dyn Error>> {
         &mut client,
         Message::request(hello.channel()).with_body(from),
     );
-    client.call(Message::bye_request(hello.channel()), PATIENCE)?;
-    engine.shutdown(PATIENCE);
+    engine.shutdown(PATIENCE); // says bye
     serving.join().map_err(|_| "the server panicked")?;
     parts
 }
