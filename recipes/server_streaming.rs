@@ -8,7 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counts down from the number in the request, in as many parts.
 fn count_down(group: &mut ChannelGroup, request: &Message) -> Result<(), Box<dyn Error>> {
-    let from: u64 = match String::from_utf8_lossy(request.body()).parse() {
+    let from: u16 = match String::from_utf8_lossy(request.body()).parse() {
         Ok(from) => from,
         Err(error) => {
             let answer = request.reply()?.with_header("error", error.to_string());

@@ -3,7 +3,7 @@
 
 use std::{error::Error, thread, time::Duration};
 
-use tofu::{Address, ChannelGroup, CloseReport, Engine, Event, Message, OpCode, Options};
+use tofu::{Address, ChannelGroup, CloseReport, Engine, Event, Message, NoReply, OpCode, Options};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -15,7 +15,10 @@ fn serve(mut group: ChannelGroup) -> (usize, CloseReport) {
         let answer = match event {
             Event::Message(message) if message.op_code() == OpCode::Request => {
                 let poster = group.poster();
-                thread::spawn(move || poster.notify(work(&message)));
+                thread::spawn(move || match work(&message) {
+                    Ok(answer) => poster.notify(Some(answer)),
+                    Err(error) => eprintln!("{error}"),
+                });
                 continue;
             }
             Event::Message(message) => match message.reply() {
@@ -37,12 +40,12 @@ fn serve(mut group: ChannelGroup) -> (usize, CloseReport) {
 }
 
 /// Turns the words around.
-fn work(request: &Message) -> Option<Message> {
+fn work(request: &Message) -> Result<Message, NoReply> {
     let text: String = String::from_utf8_lossy(request.body())
         .chars()
         .rev()
         .collect();
-    Some(request.reply().ok()?.with_body(text))
+    Ok(request.reply()?.with_body(text))
 }
 
 /// Asks all words at once, and returns the answers in the order in which they come.
