@@ -11,9 +11,6 @@ use crate::{
     bench::plan::{Transport, Workload},
 };
 
-/// Bytes that the body of one message can have.
-pub(crate) const BODY_MAX: usize = u16::MAX as usize;
-
 const ADDRESS_HELP: &str = "\
 Addresses: tcp|127.0.0.1|7099 or tcp://127.0.0.1:7099 or tcp://[::1]:7099,
 uds|/tmp/a.sock or uds:///tmp/a.sock, uds|@name or uds://@name (Linux: no file).
@@ -253,9 +250,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn body_len(text: &str) -> Result<usize, String> {
     let len: usize = text.parse().map_err(|_| "not a number of bytes")?;
-    if len > BODY_MAX {
+    if len > Message::BODY_MAX {
         return Err(format!(
-            "the body of a message has at most {BODY_MAX} bytes"
+            "the body of a message has at most {} bytes",
+            Message::BODY_MAX
         ));
     }
     Ok(len)

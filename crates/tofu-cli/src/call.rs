@@ -10,7 +10,7 @@ use std::{
 use tofu::{ChannelNumber, Event, Message, MessageId, OpCode};
 
 use crate::{
-    args::{BODY_MAX, BodyArguments, CallArguments},
+    args::{BodyArguments, CallArguments},
     client::{Client, Heard},
     error::Failure,
     interrupt::Interrupt,
@@ -300,7 +300,7 @@ fn read_body(arguments: &BodyArguments) -> Result<Vec<u8>, Failure> {
 /// Reads all of `reader`, unless it is more than a body can be.
 fn read_at_most(reader: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    let limit = BODY_MAX as u64 + 1;
+    let limit = Message::BODY_MAX as u64 + 1;
     reader
         .take(limit)
         .read_to_end(&mut body)
@@ -310,8 +310,11 @@ fn read_at_most(reader: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn check_len(name: &str, len: usize) -> Result<(), Failure> {
-    if len > BODY_MAX {
-        let why = format!("too long: the body of a message has at most {BODY_MAX} bytes");
+    if len > Message::BODY_MAX {
+        let why = format!(
+            "too long: the body of a message has at most {} bytes",
+            Message::BODY_MAX
+        );
         return Err(Failure::new(name, why));
     }
     Ok(())

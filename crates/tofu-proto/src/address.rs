@@ -351,7 +351,7 @@ fn parse_port(text: &str) -> Result<u16, Fault> {
 ///     r#"invalid address "tcp://::1:7099": write an IPv6 host in brackets, such as tcp://[::1]:7099"#
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AddressError {
     text: String,
     fault: Fault,
@@ -369,6 +369,13 @@ enum Fault {
     Path,
     NotUtf8,
     ConnectToPort0,
+}
+
+/// As it is displayed.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl AddressError {

@@ -225,6 +225,19 @@ impl core::error::Error for NoReply {}
 
 /// Making messages.
 impl Message {
+    /// Bytes of the largest body, and of all text headers together (PROTOCOL.md section 1). More goes as several
+    /// messages, see [`with_more`](Self::with_more).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let of_len = |len| Message::signal(ChannelNumber::new(1)).with_body(vec![0; len]);
+    /// assert!(of_len(Message::BODY_MAX).check().is_ok());
+    /// assert!(of_len(Message::BODY_MAX + 1).check().is_err());
+    /// ```
+    pub const BODY_MAX: usize = u16::MAX as usize;
+
     /// An empty message with this op code and id. Mostly another constructor says the same better:
     /// [`request`](Self::request), [`signal`](Self::signal), [`reply`](Self::reply) to a message.
     ///
@@ -468,7 +481,7 @@ impl Message {
 
     /// With one more text header, behind those that it has (PROTOCOL.md section 2).
     ///
-    /// The name is trimmed. A name that is empty or has `:`, CR or LF in it, or a value that is empty
+    /// The name is trimmed, and so is the value when it is read. A name that is empty or has `:`, CR or LF in it, or a value that is empty
     /// or has CR or LF in it, cannot be sent: posting the message tells so
     /// ([`Refusal::InvalidHeader`]); [`push_header`](Self::push_header) tells it at once.
     ///
@@ -782,7 +795,7 @@ impl Message {
         if self.content.text_headers_len > usize::from(u16::MAX) {
             return Err(Refusal::InvalidHeadersLen(self.content.text_headers_len));
         }
-        if self.body().len() > usize::from(u16::MAX) {
+        if self.body().len() > Self::BODY_MAX {
             return Err(Refusal::InvalidBodyLen(self.body().len()));
         }
         match op_code {

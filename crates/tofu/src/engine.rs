@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// Ends all groups gracefully: says bye on every channel, answers every bye, and waits at most
-    /// `timeout` for the peers to do their part. Every thread that waits in `recv` is woken with an
+    /// `timeout` for the peers to do their part: their applications have to answer the byes. Every thread that waits in `recv` is woken with an
     /// error, nothing can be posted any more, and no new group can be made.
     ///
     /// The report says what could not be delivered and what nobody has read.

@@ -8,6 +8,9 @@ use crate::budget::Charge;
 
 /// What an application hears: first who speaks, so that nobody takes an engine's word for a peer's.
 ///
+/// Events of one channel come in order. Those of different channels come in any: a peer's hello may come before
+/// the word that another listener is ready.
+///
 /// ```
 /// use tofu::{Engine, Event, Message, Options};
 ///

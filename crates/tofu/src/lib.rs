@@ -186,7 +186,8 @@ mod warnings;
 pub use tofu_proto::{
     Address, AddressError, CONNECT_TO, ChannelNumber, DEFAULT_HOST, DEFAULT_PORT, Decoder, Frame,
     Header, HeaderError, LISTEN_ON, Message, MessageId, NoReply, OpCode, OpType, Origin, PostError,
-    Refusal, Role, Status, TextHeader, TextHeaders, UDS_PATH_MAX, UnassignedOpCode, Violation,
+    Refusal, Role, Status, TextHeader, TextHeaders, TextHeadersIter, UDS_PATH_MAX,
+    UnassignedOpCode, Violation,
 };
 
 pub use self::{

@@ -36,6 +36,28 @@ macro_rules! counters {
             pub queued_bytes: usize,
         }
 
+        impl Metrics {
+            /// All of them with their names, levels last: to be exported, whatever the next version counts.
+            ///
+            /// ```
+            /// use tofu::Metrics;
+            ///
+            /// let mut metrics = Metrics::default();
+            /// metrics.accepted = 3;
+            /// assert!(metrics.iter().any(|it| it == ("accepted", 3)));
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [
+                    $((stringify!($field), self.$field),)*
+                    ("channels_open", self.channels_open as u64),
+                    ("half_open", self.half_open as u64),
+                    ("pool_messages_out", self.pool_messages_out as u64),
+                    ("queued_bytes", self.queued_bytes as u64),
+                ]
+                .into_iter()
+            }
+        }
+
         #[derive(Clone, Copy, Debug)]
         pub(crate) enum Counter { $($name,)* }
 

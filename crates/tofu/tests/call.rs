@@ -299,6 +299,62 @@ fn a_call_as_a_task_loses_nothing_when_it_is_dropped() {
 }
 
 #[test]
+fn both_sides_may_call_with_a_bye_at_once() {
+    over_both(|address| {
+        let engine = engine();
+        let p = pair(&engine, address);
+        let (mut server, at_server) = (p.server, p.at_server);
+        let there = Watched::start(move || {
+            let bye = server.call(Message::bye_request(at_server), WATCHDOG);
+            (server, bye)
+        });
+        let mut client = p.client;
+        let here = client.call(Message::bye_request(p.at_client), WATCHDOG);
+        let (mut server, there) = there.join("the other bye");
+        for bye in [here, there] {
+            match bye {
+                Ok(answer) => assert_eq!(answer.op_code(), OpCode::ByeResponse),
+                // The other's bye came first, before this one was posted.
+                Err(error) => panic!("{error}"),
+            }
+        }
+        closed_with(&mut client, p.at_client, Status::CHANNEL_CLOSED);
+        closed_with(&mut server, at_server, Status::CHANNEL_CLOSED);
+    });
+}
+
+#[test]
+fn a_bye_that_was_put_aside_is_answered_by_the_call_that_says_bye() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = pair(&engine, address);
+        p.server.post(Message::bye_request(p.at_server)).unwrap();
+        // It is put aside.
+        let error = p.client.call(Message::request(p.at_client), WATCHDOG / 100);
+        assert!(error.is_err(), "{error:?}");
+        let serving = Watched::start(move || {
+            let mut server = p.server;
+            let mut answered = 0;
+            loop {
+                match next(&mut server) {
+                    Event::Closed { reason, .. } => return (answered, reason),
+                    Event::Message(message) => {
+                        if let Ok(answer) = message.into_reply() {
+                            answered += usize::from(server.post(answer).is_ok());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let bye = p.client.call(Message::bye_request(p.at_client), WATCHDOG);
+        assert_eq!(bye.unwrap().op_code(), OpCode::ByeResponse);
+        let (answered, reason) = serving.join("the server");
+        assert!(answered > 0 && reason.is_graceful(), "{answered}, {reason}");
+    });
+}
+
+#[test]
 fn post_timeout_waits_for_room() {
     over_both(|address| {
         let options = Options::default().queue_bytes(200_000, 1 << 20);

@@ -416,3 +416,26 @@ fn closing_a_listener_leaves_its_accepted_channels_alone() {
         });
     }
 }
+
+/// The peer says bye, and nobody there receives any more: that is no reason to wait for it.
+#[test]
+fn a_close_after_the_peer_has_said_bye_does_not_wait_for_its_application() {
+    over_both(|address| {
+        let engine = engine();
+        let mut server = engine.group().unwrap();
+        let (address, _) = listen(&mut server, address);
+        let client = engine.group().unwrap();
+        let channel = client
+            .post(Message::hello_request(&address))
+            .unwrap()
+            .channel;
+        client.post(Message::bye_request(channel)).unwrap();
+        message_of(&mut server, OpCode::HelloRequest);
+        let report = watched("closing", move || server.close(Duration::from_secs(10)));
+        for (channel, reason) in &report.closed {
+            assert!(reason.is_graceful(), "{channel}: {reason}");
+        }
+        assert_eq!(report.closed.len(), 2);
+        drop(client);
+    });
+}

@@ -3,11 +3,12 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tofu_proto::{ChannelNumber, Header, Message, PostError, Refusal, Role};
+use tofu_proto::{ChannelNumber, Header, Message, OpCode, PostError, Refusal, Role};
 
 use super::ChannelGroup;
 use crate::{Event, Reason, RecvError};
@@ -21,7 +22,7 @@ impl ChannelGroup {
     /// | WelcomeRequest | the engine's WelcomeResponse; its [`address`](Message::address) is what was bound |
     /// | HelloRequest | the peer's HelloResponse; its [`channel`](Message::channel) is the new one |
     /// | Request | the peer's Response, the first one if it is continued with `more` |
-    /// | ByeRequest | the peer's ByeResponse |
+    /// | ByeRequest | the peer's ByeResponse; should its own bye cross this one, that is answered as well |
     ///
     /// Everything else that happens is put aside in its order, and comes with the next `recv`. That is no
     /// time to be long: messages put aside are out of the pool.
@@ -142,16 +143,30 @@ impl ChannelGroup {
         if request.op_code().role() != Role::Request {
             return Err(CallError::NoAnswer(request));
         }
-        let header = self.post(request)?;
-        Ok(Call {
-            request: header,
+        let call = Call {
+            request: self.post(request)?,
             pool_is_empty: false,
-        })
+        };
+        // The peer's bye may have been put aside before.
+        if call.request.op_code == OpCode::ByeRequest {
+            for event in mem::take(&mut self.aside) {
+                match call.answer_to_crossed_bye(&event) {
+                    Some(answer) => drop(self.post(answer)),
+                    None => self.aside.push_back(event),
+                }
+            }
+        }
+        Ok(call)
     }
 
     /// Goes through the events that were fetched.
     fn look_for(&mut self, call: &mut Call) -> Option<Result<Message, CallError>> {
         while let Some(event) = self.fetched.pop() {
+            if let Some(answer) = call.answer_to_crossed_bye(&event) {
+                // Refused only if the channel has ended meanwhile.
+                drop(self.post(answer));
+                continue;
+            }
             let found = call.look_at(event, &mut self.aside);
             if found.is_some() {
                 self.say_unread(self.has_events());
@@ -222,9 +237,13 @@ impl Call {
             Event::Returned { message, reason } if message.id() == self.request.id => {
                 return Some(Err(CallError::Returned { message, reason }));
             }
+            // The error of the call says it.
+            Event::PoolEmpty => {
+                self.pool_is_empty = true;
+                return None;
+            }
             _ => {}
         }
-        self.pool_is_empty |= matches!(event, Event::PoolEmpty);
         let outcome = match &event {
             Event::Closed {
                 channel, reason, ..
@@ -233,6 +252,21 @@ impl Call {
         };
         aside.extend([event]);
         outcome
+    }
+
+    /// Both sides said bye at the same time: nothing is left to say, and the peer waits for its answer as we
+    /// do for ours.
+    fn answer_to_crossed_bye(&self, event: &Event) -> Option<Message> {
+        match event {
+            Event::Message(message)
+                if self.request.op_code == OpCode::ByeRequest
+                    && message.op_code() == OpCode::ByeRequest
+                    && message.channel() == self.request.channel =>
+            {
+                message.reply().ok()
+            }
+            _ => None,
+        }
     }
 
     fn is_answer(&self, message: &Message) -> bool {

@@ -1,14 +1,11 @@
 //! A group has one receiver.
 
-use std::thread;
+use tofu::{ChannelGroup, Event, RecvError};
 
-use tofu::ChannelGroup;
-
-fn receive_twice(mut group: ChannelGroup) {
-    thread::scope(|scope| {
-        scope.spawn(|| group.recv());
-        scope.spawn(|| group.recv());
-    });
+fn receive_twice(group: &mut ChannelGroup) -> Result<(Event, Event), RecvError> {
+    let first = &mut *group;
+    let second = &mut *group;
+    Ok((first.recv()?, second.recv()?))
 }
 
 fn main() {}
