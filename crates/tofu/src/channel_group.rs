@@ -446,6 +446,14 @@ impl ChannelGroup {
         }
     }
 
+    /// Puts events before all others: those that a helper has seen on its way, and has no use for.
+    pub(crate) fn put_back(&mut self, events: VecDeque<Event>) {
+        for event in events.into_iter().rev() {
+            self.aside.push_front(event);
+        }
+        self.say_unread(self.has_events());
+    }
+
     /// Whether there are events at hand.
     #[inline]
     fn has_events(&self) -> bool {
