@@ -54,6 +54,20 @@ pub(crate) enum Command {
     /// a line. With --count over 1 the rates and round trip times are told at the end.
     #[command(after_help = ADDRESS_HELP)]
     Call(Box<CallArguments>),
+    /// Send files of any size to a `tofucat receive`
+    ///
+    /// Each file is a stream of requests, whose SHA-256 goes with the last one; the receiver answers when
+    /// it has stored the file under its name, without the directories. A file that cannot be sent is
+    /// named, and the others are still sent: the exit status is 1 then.
+    #[command(after_help = ADDRESS_HELP)]
+    Send(SendArguments),
+    /// Listen, and store the files that `tofucat send` sends
+    ///
+    /// Any number of peers may send at once. A file is stored under its name once it is whole and its
+    /// SHA-256 is right; before, it has a name that begins with .tofucat-. Ends with Ctrl-C, or after
+    /// --max-byes, with exit status 1 if a file was not stored.
+    #[command(after_help = ADDRESS_HELP)]
+    Receive(ReceiveArguments),
     /// Show the frames in a run of bytes, field by field
     ///
     /// Frames follow each other as on the wire. Says at which byte they go wrong and why, with exit
@@ -172,6 +186,46 @@ pub(crate) struct CallArguments {
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
     /// Do not print the answers; with --count over 1, show progress on a terminal
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SendArguments {
+    /// The files
+    #[arg(value_name = "FILE", required_unless_present = "more_files")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to connect
+    #[arg(value_name = "ADDR", value_parser = connect_address)]
+    pub(crate) address: Address,
+    /// One more file; may be given more than once
+    #[arg(long = "file", value_name = "F")]
+    pub(crate) more_files: Vec<PathBuf>,
+    /// Give up when the receiver takes nothing, or does not answer, for this many seconds
+    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) timeout: Duration,
+    /// Print nothing but errors, and show no progress
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReceiveArguments {
+    /// Where to listen
+    #[arg(value_name = "ADDR", required = true, value_parser = listen_address)]
+    pub(crate) addresses: Vec<Address>,
+    #[command(flatten)]
+    pub(crate) allow: AllowArguments,
+    /// The directory to store files in
+    #[arg(long, visible_alias = "out", value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Replace files that exist already; without it they are refused
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// End after this many byes were answered and their channels closed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_byes: Option<u64>,
+    /// Do not name the files that came, and show no progress
     #[arg(long)]
     pub(crate) quiet: bool,
 }

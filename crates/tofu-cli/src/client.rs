@@ -8,8 +8,8 @@ use std::{
 };
 
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Header, Message, OpCode, Options, Reason,
-    Refusal,
+    Address, ChannelGroup, ChannelNumber, Engine, Event, Header, Message, OpCode, Options,
+    PostError, Reason, Refusal,
 };
 
 use crate::{
@@ -93,6 +93,16 @@ impl<'a> Client<'a> {
             refusal if refusal.is_channel_over() => Ok(None),
             refusal => Err(self.failure(refusal)),
         }
+    }
+
+    /// As [`ChannelGroup::post`], for whoever keeps what is refused.
+    pub(crate) fn try_post(&self, message: Message) -> Result<Header, PostError> {
+        self.group.post(message)
+    }
+
+    /// Gives the server as much time again as it had in the beginning: it has done something.
+    pub(crate) fn restart_clock(&mut self) {
+        self.deadline = Instant::now().checked_add(self.timeout);
     }
 
     /// Waits for the next thing that the server says. `missing` says what is outstanding, should it

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
         /// Why it could not.
         why: String,
     },
+    /// Something went wrong, and was said when it happened: exit status 1.
+    Told,
     /// Ctrl-C: exit status 130, as a shell says it.
     Interrupted,
     /// Nobody reads the standard output any more. That is how `| head` ends a program: no failure.
@@ -50,6 +52,7 @@ impl Failure {
                 let _ = writeln!(io::stderr(), "tofucat: {what}: {why}");
                 ExitCode::FAILURE
             }
+            Self::Told => ExitCode::FAILURE,
             Self::Interrupted => ExitCode::from(INTERRUPTED),
             Self::OutputClosed => ExitCode::SUCCESS,
         }

@@ -18,10 +18,13 @@ mod listen;
 mod next_event;
 mod output;
 mod progress;
+mod receive;
+mod send;
 mod server;
 mod server_process;
 mod sink;
 mod summary;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -51,6 +54,8 @@ fn run(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Sink(arguments) => sink::run(&arguments, &interrupt, output),
         Command::Listen(arguments) => listen::run(&arguments, &interrupt, output),
         Command::Call(arguments) => call::run(&arguments, &interrupt, output),
+        Command::Send(arguments) => send::run(&arguments, &interrupt, output),
+        Command::Receive(arguments) => receive::run(&arguments, &interrupt, output),
         Command::Decode(arguments) => decode::run(&arguments, output),
         Command::Demo => demo::run(&interrupt, output),
         Command::DemoServer(arguments) => demo::server::run(&arguments, &interrupt, output),

@@ -42,6 +42,9 @@ pub(crate) trait Service {
 
     /// Forgets a channel that is closed.
     fn forget(&mut self, _channel: ChannelNumber) {}
+
+    /// Gives up what is unfinished: nothing more is heard.
+    fn end(&mut self) {}
 }
 
 /// When a server ends by itself.
@@ -81,12 +84,13 @@ pub(crate) fn serve(
         output,
     };
     let result = server.listen(addresses).and_then(|()| server.run());
+    server.service.end();
     match &result {
         Ok(()) | Err(Failure::Interrupted | Failure::OutputClosed) => {
             // What a peer does not take within the time is the peer's loss.
             let _ = server.group.close(CLOSE_TIMEOUT);
         }
-        Err(Failure::Failed { .. }) => server.group.abort(),
+        Err(Failure::Failed { .. } | Failure::Told) => server.group.abort(),
     }
     result
 }

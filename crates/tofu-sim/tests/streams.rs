@@ -104,7 +104,7 @@ impl Sends {
                     false
                 }
                 Err(SendError::Refused(error)) => {
-                    if !error.refusal().is_channel_over() {
+                    if !error.is_channel_over() {
                         group.fail(format!("refused: {error}"));
                     }
                     false
@@ -163,9 +163,8 @@ impl Application for Sends {
 
     fn hear(&mut self, event: Event, group: &mut Group<'_>) {
         match event {
-            Event::Drained(_) => self.turn(group),
-            // Who waits for room is not told of it any more.
-            Event::Closed { .. } => self.turn(group),
+            // After the end, who waited for room is not told that there is some.
+            Event::Drained(_) | Event::Closed { .. } => self.turn(group),
             _ => {}
         }
     }
@@ -322,7 +321,7 @@ fn run(seed: u64, ends: &Shared) -> bool {
         ..Limits::default()
     };
     let len_max = random.pick(&[10, 70_000, 300_000]);
-    let crash = random.percent(20);
+    let crash = random.percent(60);
     let one = world.engine(limits.clone());
     let other = world.engine(limits);
     let listens = world.tcp(one, 7_000);
@@ -388,6 +387,6 @@ fn a_stream_is_whole_or_known_to_be_incomplete() {
     let all = all.take();
     assert!(all.whole > 100, "{all:?}");
     assert!(all.aborted > 20, "{all:?}");
-    assert!(all.incomplete > 10, "{all:?}");
+    assert!(all.incomplete > 5, "{all:?}");
     assert!(all.full > 100, "{all:?}");
 }

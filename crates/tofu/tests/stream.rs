@@ -259,7 +259,7 @@ fn a_receiver_that_dies_while_there_is_room_is_the_same_error() {
                 closed_with(&mut client, at_client, Status::PEER_DISCONNECTED);
             }
             // It was closed before anything was posted.
-            SendError::Refused(error) => assert!(error.refusal().is_channel_over()),
+            SendError::Refused(error) => assert!(error.is_channel_over()),
             other => panic!("{other}"),
         }
     });
@@ -296,7 +296,7 @@ fn a_bye_in_the_middle_is_the_end_of_the_stream_and_can_be_answered() {
         p.client.post(Message::bye_request(p.at_client)).unwrap();
         let error = sender.post_all(&mut p.client, WATCHDOG).unwrap_err();
         assert!(
-            matches!(&error, SendError::Refused(it) if it.refusal().is_channel_over()),
+            matches!(&error, SendError::Refused(it) if it.is_channel_over()),
             "{error}"
         );
 

@@ -139,7 +139,9 @@ fn help_and_version_are_no_errors() {
         assert!(!done.stdout.is_empty());
     }
     let help = tofucat(["--help"]);
-    for subcommand in ["echo", "sink", "listen", "call", "decode", "demo", "bench"] {
+    for subcommand in [
+        "echo", "sink", "listen", "call", "send", "receive", "decode", "demo", "bench",
+    ] {
         assert!(
             help.text().contains(&format!("\n  {subcommand} ")),
             "{subcommand}"

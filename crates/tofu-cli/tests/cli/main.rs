@@ -13,3 +13,4 @@ mod demo;
 mod ending;
 mod servers;
 mod tool;
+mod transfer;

@@ -172,6 +172,13 @@ impl Running {
         lines.recv_timeout(PATIENCE).expect("another line")
     }
 
+    /// Its next line on the standard error.
+    #[track_caller]
+    pub(crate) fn error_line(&self) -> String {
+        let line = self.errors.recv_timeout(PATIENCE);
+        line.expect("another line on the standard error")
+    }
+
     /// Its next line, which is JSON.
     #[track_caller]
     pub(crate) fn object(&self) -> Value {

@@ -151,6 +151,11 @@ impl<R: Read> Sender<R> {
         self.bytes
     }
 
+    /// The reader, such as to ask it for a hash. It is ahead of what was posted by a part that waits.
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
     /// Reads the next part, unless one waits, and posts it with `post`: mostly `|message| group.post(message)`,
     /// or the same with a [`Poster`](crate::Poster). Reading fills the part, however long that takes.
     ///
@@ -190,7 +195,7 @@ impl<R: Read> Sender<R> {
                     None => Ok(Step::Done),
                 }
             }
-            Err(error) if matches!(error.refusal(), Refusal::QueueFull { .. }) => {
+            Err(error) if error.is_queue_full() => {
                 self.waiting = Some(error.into_message());
                 Ok(Step::Full)
             }
