@@ -1,9 +1,13 @@
 //! The command line, and how its words become values. What is wrong with a word is said here, before
 //! anything is opened.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use tofu::{Address, AddressError, ChannelNumber, HeaderError, Message};
 
 use crate::{
@@ -192,21 +196,53 @@ pub(crate) struct CallArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct SendArguments {
-    /// The files
-    #[arg(value_name = "FILE", required_unless_present = "more_files")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Where to connect
-    #[arg(value_name = "ADDR", value_parser = connect_address)]
-    pub(crate) address: Address,
+    /// The files, and then where to connect
+    #[arg(value_name = "FILE> <ADDR", required = true)]
+    words: Vec<OsString>,
     /// One more file; may be given more than once
     #[arg(long = "file", value_name = "F")]
-    pub(crate) more_files: Vec<PathBuf>,
+    more_files: Vec<PathBuf>,
     /// Give up when the receiver takes nothing, or does not answer, for this many seconds
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Duration,
     /// Print nothing but errors, and show no progress
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+impl SendArguments {
+    /// Where to connect, and the files. Of any number of words the last one is another thing, which clap can
+    /// tell only if there are always two.
+    pub(crate) fn address_and_files(&self) -> Result<(Address, Vec<&Path>), clap::Error> {
+        let wrong = |kind, why: &str| {
+            let mut command = Arguments::command();
+            command.build();
+            let send = command.find_subcommand_mut("send");
+            send.map_or_else(
+                || clap::Error::raw(kind, why),
+                |send| send.clone().error(kind, why),
+            )
+        };
+        let (address, files) = self
+            .words
+            .split_last()
+            .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "no address was given"))?;
+        let text = address.to_string_lossy();
+        let address = connect_address(&text).map_err(|error| {
+            let why = format!("invalid address {text:?}, which comes last: {error}");
+            wrong(ErrorKind::ValueValidation, &why)
+        })?;
+        let files: Vec<&Path> = files
+            .iter()
+            .map(Path::new)
+            .chain(self.more_files.iter().map(PathBuf::as_path))
+            .collect();
+        if files.is_empty() {
+            let why = "no file was given: name some before the address";
+            return Err(wrong(ErrorKind::MissingRequiredArgument, why));
+        }
+        Ok((address, files))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -344,8 +380,6 @@ fn hex_bytes(text: &str) -> Result<HexBytes, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

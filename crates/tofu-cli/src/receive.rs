@@ -203,12 +203,13 @@ impl Receive<'_> {
         message: &Message,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let Some(mut store) = incoming.store.take() else {
+        let Some(store) = incoming.store.take() else {
             return Ok(());
         };
+        // A file that is not stored is removed before anybody is told.
         let outcome = match incoming.receiver.take(message) {
-            Some(Part::More(bytes)) => match store.write(bytes) {
-                Ok(()) => {
+            Some(Part::More(bytes)) => match store.with(bytes) {
+                Ok(store) => {
                     if let Some(bar) = &incoming.bar {
                         bar.set(incoming.receiver.bytes());
                     }
@@ -216,13 +217,13 @@ impl Receive<'_> {
                     self.keep(incoming);
                     return Ok(());
                 }
-                Err(error) => Err(error.to_string()),
+                Err(why) => Err(why),
             },
             Some(Part::Last(bytes)) => store
-                .write(bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|()| self.finish(store, &incoming.name, message)),
+                .with(bytes)
+                .and_then(|store| self.finish(store, &incoming.name, message)),
             Some(Part::Aborted(why)) => {
+                drop(store);
                 let why = Readable(why.as_bytes());
                 Err(format!("the sender gave up: {why}"))
             }
@@ -377,9 +378,11 @@ impl Receive<'_> {
 }
 
 impl Store {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// With these bytes behind the others, or why they cannot be written.
+    fn with(mut self, bytes: &[u8]) -> Result<Self, String> {
         self.hash.update(bytes);
-        self.file.as_file_mut().write_all(bytes)
+        let written = self.file.as_file_mut().write_all(bytes);
+        written.map(|()| self).map_err(|error| error.to_string())
     }
 }
 

@@ -1,9 +1,6 @@
 //! `tofucat send`: files, one after the other, each a stream whose end the receiver confirms.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, path::Path};
 
 use tofu::{
     Message, OpCode,
@@ -25,9 +22,11 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let files = arguments.files.iter().chain(&arguments.more_files);
-    let files: Vec<_> = files.map(named).collect::<Result<_, _>>()?;
-    let mut client = Client::connect("send", &arguments.address, arguments.timeout, interrupt)?;
+    let (address, files) = arguments
+        .address_and_files()
+        .unwrap_or_else(|wrong| wrong.exit());
+    let files: Vec<_> = files.into_iter().map(named).collect::<Result<_, _>>()?;
+    let mut client = Client::connect("send", &address, arguments.timeout, interrupt)?;
     let sent = send(arguments, &files, &mut client, output);
     if sent.is_err() {
         client.end();
@@ -44,7 +43,7 @@ struct Named<'a> {
     name: &'a str,
 }
 
-fn named(path: &PathBuf) -> Result<Named<'_>, Failure> {
+fn named(path: &Path) -> Result<Named<'_>, Failure> {
     let failed = |why: &str| Failure::new(path.display(), why);
     let name = path.file_name().ok_or_else(|| failed("not a file"))?;
     let name = name

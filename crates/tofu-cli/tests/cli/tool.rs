@@ -128,7 +128,7 @@ pub(crate) fn first_line(command: &mut Command) -> (Child, String, impl Read + u
 
 /// What `wait` gives, unless it takes too long.
 #[track_caller]
-fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     wait: impl FnOnce() -> T + Send + 'static,
     give_up: impl FnOnce(),
 ) -> T {
