@@ -20,6 +20,10 @@ Addresses: tcp|127.0.0.1|7099 or tcp://127.0.0.1:7099 or tcp://[::1]:7099,
 uds|/tmp/a.sock or uds:///tmp/a.sock, uds|@name or uds://@name (Linux: no file).
 To listen, port 0 takes a free one, and no host means all interfaces.";
 
+const SEND_USAGE: &str = "\
+tofucat send [OPTIONS] <FILE>... <ADDR>
+       tofucat send [OPTIONS] <ADDR> --file <F>...";
+
 /// Talk to tofu peers from the command line.
 #[derive(Debug, Parser)]
 #[command(name = "tofucat", version, after_help = ADDRESS_HELP, max_term_width = 100)]
@@ -63,7 +67,7 @@ pub(crate) enum Command {
     /// Each file is a stream of requests, whose SHA-256 goes with the last one; the receiver answers when
     /// it has stored the file under its name, without the directories. A file that cannot be sent is
     /// named, and the others are still sent: the exit status is 1 then.
-    #[command(after_help = ADDRESS_HELP)]
+    #[command(after_help = ADDRESS_HELP, override_usage = SEND_USAGE)]
     Send(SendArguments),
     /// Listen, and store the files that `tofucat send` sends
     ///
@@ -197,7 +201,7 @@ pub(crate) struct CallArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SendArguments {
     /// The files, and then where to connect
-    #[arg(value_name = "FILE> <ADDR", required = true)]
+    #[arg(value_name = "FILE|ADDR", required = true)]
     words: Vec<OsString>,
     /// One more file; may be given more than once
     #[arg(long = "file", value_name = "F")]
@@ -229,7 +233,7 @@ impl SendArguments {
             .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "no address was given"))?;
         let text = address.to_string_lossy();
         let address = connect_address(&text).map_err(|error| {
-            let why = format!("invalid address {text:?}, which comes last: {error}");
+            let why = format!("{error} (the address comes last)");
             wrong(ErrorKind::ValueValidation, &why)
         })?;
         let files: Vec<&Path> = files

@@ -38,19 +38,16 @@ impl FileBars {
 
     /// One more, of a file of this many bytes, as far as that is known.
     pub(crate) fn add(&self, name: &str, len: Option<u64>) -> Progress {
-        let bar = self.0.add(ProgressBar::no_length());
         let template = match len {
-            Some(len) => {
-                bar.set_length(len);
-                "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left"
-            }
+            Some(_) => "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
             None => "{msg} {bytes}, {bytes_per_sec}",
         };
+        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::hidden())
+            .with_message(Readable(name.as_bytes()).to_string());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_message(Readable(name.as_bytes()).to_string());
-        Progress(bar)
+        Progress(self.0.add(bar))
     }
 
     /// Makes room for what `print` prints.
