@@ -34,11 +34,7 @@ fn serve(mut group: ChannelGroup, path: &Path) {
 }
 
 /// Stores a file, and says how long it is. Until it is whole, it has another name.
-fn store(
-    group: &mut ChannelGroup,
-    first: Message,
-    path: &Path,
-) -> Result<Message, Box<dyn Error>> {
+fn store(group: &mut ChannelGroup, first: Message, path: &Path) -> Result<Message, Box<dyn Error>> {
     let partial = path.with_extension("part");
     let received = stream::receive_all(group, first, File::create(&partial)?, PATIENCE)?;
     fs::rename(&partial, path)?;
@@ -104,7 +100,9 @@ mod tests {
         let mut content = Vec::new();
         let program = fs::File::open(env::current_exe().expect("a program"));
         let program = program.expect("readable").take(24 << 20);
-        let len = program.chain(&vec![7; 1 << 20][..]).read_to_end(&mut content);
+        let len = program
+            .chain(&vec![7; 1 << 20][..])
+            .read_to_end(&mut content);
         let len = len.expect("read") as u64;
         fs::write(&from, &content).expect("written");
         tofu::testing::over_both(|address| {
