@@ -157,7 +157,7 @@ impl<R: Read> Sender<R> {
     }
 
     /// Reads the next part, unless one waits, and posts it with `post`: mostly `|message| group.post(message)`,
-    /// or the same with a [`Poster`](crate::Poster). Reading fills the part, however long that takes.
+    /// or the same with a [`Poster`](crate::Poster). Reading fills the part, and waits as long as the reader does.
     ///
     /// # Errors
     /// The stream is over, and nothing more is posted: [`SendError::Read`] when the peer was told that the
@@ -169,17 +169,18 @@ impl<R: Read> Sender<R> {
         if self.is_over {
             return Ok(Step::Done);
         }
+        let op_code = self.stream.op_code;
+        if op_code.op_type() != OpType::Regular {
+            // It would open or close something, if it were the only part.
+            self.is_over = true;
+            let first = self.first.take().unwrap_or_else(|| self.part());
+            let refusal = Refusal::InvalidMoreUsage(op_code);
+            return Err(SendError::Refused(PostError::new(first, refusal)));
+        }
         let message = match self.waiting.take() {
             Some(message) => message,
             None => self.make_part(),
         };
-        let op_code = message.op_code();
-        if op_code.op_type() != OpType::Regular {
-            // It would open or close something, if it were the only part.
-            self.is_over = true;
-            let refusal = Refusal::InvalidMoreUsage(op_code);
-            return Err(SendError::Refused(PostError::new(message, refusal)));
-        }
         let (len, has_more) = (message.body().len(), message.has_more());
         match post(message) {
             Ok(header) => {
@@ -413,6 +414,9 @@ impl<R> fmt::Debug for Sender<R> {
 
 /// Posts a stream that begins with `first` and goes on with all that `reader` gives, waiting for room at most
 /// `timeout` each time: [`Sender::post_all`] of a new [`Sender`].
+///
+/// When it returns, everything is posted, and the last parts are still on their way: that they have arrived, an
+/// answer of the peer says, or its answer to a bye.
 ///
 /// # Errors
 /// As [`Sender::post_all`].
