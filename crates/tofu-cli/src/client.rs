@@ -205,18 +205,21 @@ impl<'a> Client<'a> {
         let event = next_event(&mut self.group, until, output)?;
         self.interrupt.check()?;
         match event {
-            Some(Event::Returned { message, reason }) => Err(self.returned(&message, reason)),
+            Some(Event::Returned { message, reason }) => {
+                Err(self.returned(&message, reason, missing))
+            }
             event => Ok(event),
         }
     }
 
-    fn returned(&self, message: &Message, reason: Reason) -> Failure {
+    fn returned(&self, message: &Message, reason: Reason, missing: &dyn Fn() -> String) -> Failure {
         match message.op_code() {
             // The server cannot be reached: the address, which the failure names, says it all.
             OpCode::HelloRequest => self.failure(reason),
             op_code => self.failure(format_args!(
-                "{op_code} {} came back: {reason}",
-                message.id()
+                "{op_code} {} came back: {reason}: {}",
+                message.id(),
+                missing()
             )),
         }
     }

@@ -419,7 +419,9 @@ fn a_receiver_that_is_killed_is_an_error_of_the_sender() {
     signal(receive.id(), "KILL");
     // It notices when it has something to send.
     go_on(file);
-    send.end().expect_error(&format!("send {address}"), "");
+    let done = send.end();
+    done.expect_error(&format!("send {address}"), "the peer went away");
+    assert!(done.stderr.contains("fifo"), "{done:?}");
 }
 
 #[test]
@@ -431,7 +433,9 @@ fn ctrl_c_in_the_receiver_leaves_no_partial_file() {
     go_on(file);
     receive.end().expect_code(130);
     assert!(names(dirs.into.path()).is_empty());
-    send.end().expect_error(&format!("send {address}"), "");
+    let done = send.end();
+    done.expect_error(&format!("send {address}"), "");
+    assert!(done.stderr.contains("fifo"), "{done:?}");
 }
 
 #[test]
