@@ -57,7 +57,7 @@ use tofu_proto::{ChannelNumber, Message, MessageId, OpCode};
 
 pub use self::{
     receive::{Cut, Part, ReceiveError, Received, Receiver, receive_all},
-    send::{PART_LEN_MAX, SendError, Sender, Sent, Step, send_all},
+    send::{SendError, Sender, Sent, Step, send_all},
 };
 
 /// The text header of the last message of a stream that its sender could not complete; its value says why.

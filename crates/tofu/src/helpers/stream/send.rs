@@ -12,9 +12,6 @@ use tofu_proto::{Header, Message, MessageId, OpType, PostError, Refusal};
 use super::{ABORTED, StreamId};
 use crate::{ChannelGroup, Event, Reason, RecvError, blanks};
 
-/// The most bytes of a part: as many as the body of a message can have.
-pub const PART_LEN_MAX: usize = u16::MAX as usize;
-
 /// Bytes that are read at once, on their way into a message.
 const READ_LEN: usize = 16 * 1024;
 /// Characters of a reason that the peer is told.
@@ -93,7 +90,7 @@ impl<R: Read> Sender<R> {
     pub fn new(first: Message, reader: R) -> Self {
         Self {
             reader,
-            part_len: PART_LEN_MAX,
+            part_len: Message::BODY_MAX,
             buffer: Vec::new(),
             stream: StreamId::of(&first),
             first: Some(first),
@@ -107,13 +104,13 @@ impl<R: Read> Sender<R> {
         }
     }
 
-    /// With parts of this many bytes, 1 to [`PART_LEN_MAX`]; what is beyond is taken for the nearest.
+    /// With parts of this many bytes, 1 to [`Message::BODY_MAX`]; what is beyond is taken for the nearest.
     ///
-    /// The default is [`PART_LEN_MAX`], at which a message costs least. Small parts let other messages of the
+    /// The default is [`Message::BODY_MAX`], at which a message costs least. Small parts let other messages of the
     /// channel come between sooner: one that is posted waits for what the queue holds.
     #[must_use]
     pub fn with_part_len(mut self, len: usize) -> Self {
-        self.part_len = len.clamp(1, PART_LEN_MAX);
+        self.part_len = len.clamp(1, Message::BODY_MAX);
         self
     }
 
@@ -587,7 +584,7 @@ mod tests {
                 posted.assert_one_stream();
                 assert!(posted.bytes() == bytes[..len]);
                 assert_eq!((sender.bytes(), sender.id().get()), (len as u64, 40));
-                let part_len = part_len.min(PART_LEN_MAX);
+                let part_len = part_len.min(Message::BODY_MAX);
                 assert_eq!(posted.messages.len(), len / part_len + 1);
                 let named = posted.messages.iter().filter_map(|it| it.header("name"));
                 assert_eq!(named.count(), 1, "only the first has the text headers");
