@@ -166,6 +166,7 @@ mod channels;
 mod engine;
 mod event;
 mod group;
+pub mod helpers;
 mod keeper;
 mod members;
 mod metrics;
