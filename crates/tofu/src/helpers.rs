@@ -46,7 +46,7 @@
 //! let mut answers = 0;
 //! while answers < 3 {
 //!     // What is due, from the last to be asked to the first.
-//!     while let Some(change) = link.poll(&group, Instant::now()) {
+//!     while let Some(change) = link.poll(Instant::now(), &group) {
 //!         match change {
 //!             Link::Up { channel, .. } => {
 //!                 let deadline = Instant::now() + Duration::from_secs(5);

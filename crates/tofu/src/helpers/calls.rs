@@ -129,7 +129,6 @@ impl From<Header> for CallId {
 
 /// What became of a call.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Outcome<T> {
     /// A part of an answer that is continued with `more`. The call goes on until its last part, which is
     /// [`Answered`](Self::Answered); its [context](Calls::context_mut) can gather the parts.

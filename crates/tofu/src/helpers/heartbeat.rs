@@ -68,12 +68,12 @@ const ASKS_MAX: usize = 4;
 /// let reason = loop {
 ///     let patience = until(heartbeat.next_deadline(), Instant::now());
 ///     match client.recv_timeout(patience)? {
-///         Some(event) => match heartbeat.handle(event, &client, Instant::now()) {
+///         Some(event) => match heartbeat.handle(event, Instant::now(), &client) {
 ///             Some(Event::Closed { reason, .. }) => break reason,
 ///             other => println!("{other:?}"),
 ///         },
 ///         // Nothing is left to read.
-///         None => while let Some(dead) = heartbeat.idle(&client, Instant::now()) {
+///         None => while let Some(dead) = heartbeat.idle(Instant::now(), &client) {
 ///             println!("channel {}: silent for {:?}", dead.channel, dead.silence);
 ///             client.post(Message::bye_signal(dead.channel))?;
 ///         }
@@ -165,7 +165,7 @@ impl Heartbeat {
     }
 
     /// Is told of an event. Gives it back, unless it is a question, which is answered, or an answer.
-    pub fn handle(&mut self, event: Event, post: impl Post, now: Instant) -> Option<Event> {
+    pub fn handle(&mut self, event: Event, now: Instant, post: impl Post) -> Option<Event> {
         self.look(now);
         match event {
             Event::Message(message) => self.handle_message(message, post).map(Event::Message),
@@ -209,7 +209,7 @@ impl Heartbeat {
     /// [`try_recv`](crate::ChannelGroup::try_recv) have just said that there is no event. Called at another time it may
     /// call a peer dead whose answer waits to be read. An application that never gets to the end of its events finds
     /// nobody dead.
-    pub fn idle(&mut self, mut post: impl Post, now: Instant) -> Option<Dead> {
+    pub fn idle(&mut self, now: Instant, mut post: impl Post) -> Option<Dead> {
         self.look(now);
         while let Some(&(due, channel)) = self.dues.first()
             && due <= self.counted
@@ -345,14 +345,14 @@ mod tests {
 
         fn idle(&mut self) -> Vec<ChannelNumber> {
             let mut dead = Vec::new();
-            while let Some(found) = self.heartbeat.idle(&mut self.recorder, self.now) {
+            while let Some(found) = self.heartbeat.idle(self.now, &mut self.recorder) {
                 dead.push(found.channel);
             }
             dead
         }
 
         fn tell(&mut self, event: Event) -> Option<Event> {
-            self.heartbeat.handle(event, &mut self.recorder, self.now)
+            self.heartbeat.handle(event, self.now, &mut self.recorder)
         }
 
         fn asks(&self) -> usize {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(f.waits(29), []);
         assert_eq!(f.asks(), 1, "tcp loses nothing: once is enough");
         f.now += Duration::from_secs(1);
-        let dead = f.heartbeat.idle(&mut f.recorder, f.now);
+        let dead = f.heartbeat.idle(f.now, &mut f.recorder);
         let silence = INTERVAL * 4;
         assert_eq!(
             dead,

@@ -58,7 +58,7 @@ const FIRST_MIN: Duration = Duration::from_millis(1);
 ///
 /// let mut attempts = 0;
 /// let channel = loop {
-///     match link.poll(&client, Instant::now()) {
+///     match link.poll(Instant::now(), &client) {
 ///         Some(Link::Up { channel, .. }) => break channel,
 ///         Some(Link::Down { reason, retry_in, .. }) => {
 ///             println!("{reason}; again in {retry_in:?}");
@@ -141,7 +141,6 @@ enum State {
 
 /// How it goes with the connection.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Link {
     /// It is up: post to this channel.
     Up {
@@ -340,7 +339,7 @@ impl Reconnect {
     }
 
     /// What happened, and what was due: posts the hello, and gives up who does not answer it.
-    pub fn poll(&mut self, mut post: impl Post, now: Instant) -> Option<Link> {
+    pub fn poll(&mut self, now: Instant, mut post: impl Post) -> Option<Link> {
         match self.state {
             State::Waiting { until } if until.is_none_or(|it| it <= now) => {
                 self.connect(&mut post, now);
@@ -391,7 +390,7 @@ impl Reconnect {
     /// let group = engine.group()?;
     /// let mut link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
     /// link.stop(&group);
-    /// let last = link.poll(&group, Instant::now());
+    /// let last = link.poll(Instant::now(), &group);
     /// assert!(matches!(last, Some(Link::Ended { reason, .. }) if reason.is_graceful()));
     /// assert!(link.is_ended());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -522,7 +521,7 @@ mod tests {
         }
 
         fn poll(&mut self) -> Option<Link> {
-            self.link.poll(&mut self.recorder, self.now)
+            self.link.poll(self.now, &mut self.recorder)
         }
 
         fn tell(&mut self, event: Event) -> Option<Event> {
