@@ -251,9 +251,9 @@ fn each_call_has_exactly_one_outcome() {
 }
 
 /// What a server that may be killed has done: the numbers of the messages that it had.
-type Served = Rc<RefCell<BTreeSet<u64>>>;
+type Had = Rc<RefCell<BTreeSet<u64>>>;
 
-struct Serves(Address, Served);
+struct Serves(Address, Had);
 
 impl Application for Serves {
     fn start(&mut self, group: &mut Group<'_>) {
@@ -412,8 +412,8 @@ fn kill_the_server(seed: u64, all: &mut Known) {
     let (mut world, mut server, client, _) = two_hosts(seed, Faults::of_seed(seed));
     // Another process may listen on a path, but not on another host's address.
     let address = Address::uds("/run/server.sock").expect("an address");
-    let served = Served::default();
-    world.start(server, Serves(address.clone(), Rc::clone(&served)));
+    let had = Had::default();
+    world.start(server, Serves(address.clone(), Rc::clone(&had)));
     let (done, known) = (Rc::default(), Rc::default());
     let link = Reconnect::new(Message::hello_request(&address)).expect("a hello");
     let works = Works {
@@ -442,18 +442,18 @@ fn kill_the_server(seed: u64, all: &mut Known) {
             let ran = world.run(time);
             ran.unwrap_or_else(|failure| panic!("{failure}"));
             server = world.engine(Limits::default());
-            world.start(server, Serves(address.clone(), Rc::clone(&served)));
+            world.start(server, Serves(address.clone(), Rc::clone(&had)));
         }
     }
     let ended = world.finish();
     ended.unwrap_or_else(|failure| panic!("{failure}"));
-    let (served, known) = (served.borrow(), known.borrow());
+    let (had, known) = (had.borrow(), known.borrow());
     for number in &known.acknowledged {
-        assert!(served.contains(number), "seed {seed}: {number} is lost");
+        assert!(had.contains(number), "seed {seed}: {number} is lost");
     }
     for number in &known.returned {
         assert!(
-            !served.contains(number),
+            !had.contains(number),
             "seed {seed}: {number} came back, and arrived"
         );
     }
