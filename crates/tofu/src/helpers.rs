@@ -23,7 +23,7 @@
 //!
 //! ```
 //! use std::time::{Duration, Instant};
-//! use tofu::{Engine, Event, Message, OpCode, Options, helpers::{self, Calls, Outcome, Reconnect, Link}};
+//! use tofu::{Engine, Event, Message, Options, helpers::{self, Calls, Link, Outcome, Reconnect}};
 //!
 //! # fn serve(engine: &Engine) -> Result<tofu::Address, Box<dyn std::error::Error>> {
 //! #     let mut group = engine.group()?;
@@ -44,8 +44,7 @@
 //! let mut calls = Calls::new();
 //! let mut link = Reconnect::new(Message::hello_request(&address))?;
 //! let mut answers = 0;
-//! while answers < 3 {
-//!     // What is due, from the last to be asked to the first.
+//! loop {
 //!     while let Some(change) = link.poll(Instant::now(), &group) {
 //!         match change {
 //!             Link::Up { channel, .. } => {
@@ -68,10 +67,12 @@
 //!             other => println!("{other:?}"),
 //!         }
 //!     }
+//!     if answers == 3 {
+//!         break;
+//!     }
 //!     let deadlines = [link.next_deadline(), calls.next_deadline()];
 //!     let patience = helpers::until(deadlines.into_iter().flatten().min(), Instant::now());
-//!     let event = if answers < 3 { group.recv_timeout(patience)? } else { None };
-//!     if let Some(event) = event
+//!     if let Some(event) = group.recv_timeout(patience)?
 //!         && let Some(event) = calls.handle(event)
 //!         && let Some(event) = link.handle(event, Instant::now())
 //!     {

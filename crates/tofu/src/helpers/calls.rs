@@ -34,7 +34,7 @@ const LATE_MAX: usize = 1_024;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use tofu::{Engine, Event, Message, OpCode, Options};
+/// use tofu::{Engine, Event, Message, Options};
 /// use tofu::helpers::{Calls, Outcome, until};
 ///
 /// let engine = Engine::new(Options::default())?;

@@ -24,7 +24,7 @@ const ASKS_MAX: usize = 4;
 /// TCP tells of a peer that has closed or crashed. It does not tell of a machine that was switched off, of a network
 /// that carries nothing any more, or of a process that hangs. If a channel that is [watched](Self::watch) was silent
 /// for an `interval`, its peer is asked; if it is silent for `misses` further intervals, it is [`Dead`]. Anything that
-/// the peer sends counts, so where there is traffic, nobody is asked.
+/// the peer sends counts, once it is there as a whole message; so where there is traffic, nobody is asked.
 ///
 /// What to do about the dead is your decision. Mostly it is a [`bye_signal`](Message::bye_signal): the channel's
 /// `Closed` follows, with all that had not left.
@@ -306,7 +306,10 @@ fn says(message: &Message, op_code: OpCode, what: &str) -> bool {
 mod tests {
     use tofu_proto::{Refusal, Status};
 
-    use super::{super::recorder::Recorder, *};
+    use super::{
+        super::{reconnect::Random, recorder::Recorder},
+        *,
+    };
 
     const CHANNEL: ChannelNumber = ChannelNumber::new(1);
     const OTHER: ChannelNumber = ChannelNumber::new(2);
@@ -571,5 +574,49 @@ mod tests {
             looks += 1;
         }
         assert!(looks <= 2 * MISSES, "{looks} looks");
+    }
+    /// However seldom it looks, and however often it has something else to do.
+    #[test]
+    fn by_chance_who_answers_within_an_interval_lives_and_who_does_not_is_dead() {
+        let mut random = Random(0x0007_0F0B);
+        for run in 0..300 {
+            let mut f = Fixture::new(&[CHANNEL, OTHER]);
+            let misses = 1 + run % 3;
+            f.heartbeat.misses = misses;
+            let (mut answers, mut answered) = (Vec::new(), 0);
+            let mut idle_for = Duration::ZERO;
+            for _ in 0..200 {
+                let passed = random.up_to(INTERVAL * 2);
+                f.now += passed;
+                idle_for += passed.min(INTERVAL);
+                // What has arrived by now is read first; only OTHER never says anything.
+                for (at, answer) in std::mem::take(&mut answers) {
+                    if at > f.now {
+                        answers.push((at, answer));
+                    } else {
+                        f.heartbeat
+                            .handle(Event::Message(answer), f.now, &mut f.recorder);
+                    }
+                }
+                if random.up_to(INTERVAL) < INTERVAL / 3 {
+                    continue;
+                }
+                let dead = f.idle();
+                assert!(!dead.contains(&CHANNEL), "run {run}");
+                if dead.contains(&OTHER) {
+                    assert!(idle_for >= INTERVAL * (1 + misses), "run {run}");
+                }
+                for question in &f.recorder.posted[answered..] {
+                    if question.channel() == CHANNEL {
+                        let answer = question.reply().expect("an answer");
+                        let at =
+                            f.now + random.up_to(INTERVAL.saturating_sub(Duration::from_nanos(1)));
+                        answers.push((at, answer));
+                    }
+                }
+                answered = f.recorder.posted.len();
+            }
+            assert!(f.heartbeat.is_watched(CHANNEL) && !f.heartbeat.is_watched(OTHER));
+        }
     }
 }

@@ -47,7 +47,7 @@ const FIRST_MIN: Duration = Duration::from_millis(1);
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use tofu::{Engine, Event, Message, OpCode, Options, testing};
+/// use tofu::{Engine, Event, Message, Options, testing};
 /// use tofu::helpers::{Link, Reconnect, until};
 ///
 /// let engine = Engine::new(Options::default())?;
@@ -471,7 +471,7 @@ fn may_pass(status: Status) -> bool {
 }
 
 /// Numbers that only look random (splitmix64): good enough to keep clients apart.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -483,7 +483,7 @@ impl Random {
     }
 
     /// A time from zero to `max`.
-    fn up_to(&mut self, max: Duration) -> Duration {
+    pub(super) fn up_to(&mut self, max: Duration) -> Duration {
         let max = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.next().checked_rem(max.saturating_add(1)).unwrap_or(0))
     }
