@@ -12,7 +12,7 @@ use tofu::{
 
 fn say(mut post: impl Post, p: &Pair, id: u64) {
     let signal = Message::signal(p.at_client).with_id(id);
-    assert_eq!(post.post(signal).unwrap().id.get(), id);
+    assert_eq!(post.post(signal).expect("taken").id.get(), id);
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn hear(
         link.next_deadline(),
     ];
     let patience = until(deadlines.into_iter().flatten().min(), Instant::now());
-    let Some(event) = group.recv_timeout(patience.min(WATCHDOG)).unwrap() else {
+    let event = group.recv_timeout(patience.min(WATCHDOG));
+    let Some(event) = event.expect("not shutting down") else {
         assert_eq!(heartbeat.idle(Instant::now(), &*group), None);
         return None;
     };
