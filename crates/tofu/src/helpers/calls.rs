@@ -100,6 +100,14 @@ struct Call<T> {
 }
 
 /// Names a call: the channel of its request, and its id there.
+///
+/// ```
+/// use tofu::{ChannelNumber, MessageId, helpers::CallId};
+///
+/// // Made from the header of a request that was posted, or by hand.
+/// let call = CallId { channel: ChannelNumber::new(3), id: MessageId::new(7) };
+/// assert!(call < CallId { id: MessageId::new(8), ..call });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The channel of the request; that which it opens, if it is a HelloRequest.
@@ -128,6 +136,22 @@ impl From<Header> for CallId {
 }
 
 /// What became of a call.
+///
+/// ```
+/// use tofu::helpers::Outcome;
+///
+/// /// Whether it does no harm to ask again.
+/// fn may_ask_again<T>(outcome: &Outcome<T>) -> bool {
+///     match outcome {
+///         Outcome::Returned { .. } => true,
+///         // The peer may have acted upon it.
+///         Outcome::Closed { .. } | Outcome::TimedOut { .. } => false,
+///         Outcome::Answered { .. } | Outcome::Part { .. } | Outcome::Late { .. } => false,
+///     }
+/// }
+/// # let late = Outcome::<()>::Late { message: tofu::Message::signal(tofu::ChannelNumber::new(1)) };
+/// assert!(!may_ask_again(&late));
+/// ```
 #[derive(Debug)]
 pub enum Outcome<T> {
     /// A part of an answer that is continued with `more`. The call goes on until its last part, which is
@@ -179,6 +203,11 @@ pub enum Outcome<T> {
 
 impl<T> Calls<T> {
     /// No calls yet.
+    ///
+    /// ```
+    /// let calls = tofu::helpers::Calls::<String>::new();
+    /// assert!(calls.is_empty());
+    /// ```
     pub const fn new() -> Self {
         Self {
             under_way: BTreeMap::new(),
@@ -197,6 +226,7 @@ impl<T> Calls<T> {
     /// `context` is dropped. [`Refusal::NotAllowed`]: nothing answers a message of this kind, or an answer with this id
     /// may still come.
     ///
+    /// # Example
     /// ```
     /// use tofu::{ChannelNumber, Engine, Message, Options, helpers::Calls};
     ///
@@ -240,6 +270,14 @@ impl<T> Calls<T> {
 
     /// Is told of an event. Gives it back, unless it is the answer to one of the calls or their request that came
     /// back. The end of a channel is given back as well: others may want to know of it.
+    ///
+    /// ```
+    /// use tofu::{Event, helpers::Calls};
+    ///
+    /// let mut calls = Calls::<()>::new();
+    /// let event = calls.handle(Event::PoolEmpty);
+    /// assert!(matches!(event, Some(Event::PoolEmpty)));
+    /// ```
     pub fn handle(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Message(message) => self.handle_message(message).map(Event::Message),
@@ -346,6 +384,32 @@ impl<T> Calls<T> {
     ///
     /// Who was long away from `recv` had better handle all that is at hand before it polls: else calls are told to
     /// have timed out whose answers have only not been read.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Event, Message, Options, helpers::{Calls, Outcome}};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// let now = Instant::now();
+    /// for (context, seconds) in [("slow", 9), ("fast", 3)] {
+    ///     let deadline = now + Duration::from_secs(seconds);
+    ///     calls.post(&client, Message::request(channel), deadline, context)?;
+    /// }
+    /// assert!(calls.poll(now).is_none());
+    /// let mut told = Vec::new();
+    /// while let Some(outcome) = calls.poll(now + Duration::from_secs(9)) {
+    ///     if let Outcome::TimedOut { context, .. } = outcome {
+    ///         told.push(context);
+    ///     }
+    /// }
+    /// assert_eq!(told, ["fast", "slow"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll(&mut self, now: Instant) -> Option<Outcome<T>> {
         if let Some(outcome) = self.outcomes.pop_front() {
             return Some(outcome);
@@ -359,12 +423,44 @@ impl<T> Calls<T> {
     }
 
     /// When to poll again, if nothing happens before: the earliest deadline.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Event, Message, Options, helpers::Calls};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// let deadline = Instant::now() + Duration::from_secs(5);
+    /// assert_eq!(calls.next_deadline(), None);
+    /// calls.post(&client, Message::request(channel), deadline, ())?;
+    /// assert_eq!(calls.next_deadline(), Some(deadline));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Waits no longer for an answer. The request is not called back: the peer may act upon it all the same. `None`: no
     /// such call is under way, so that its outcome was told or is about to be.
+    ///
+    /// ```
+    /// use tofu::{Engine, Event, Message, Options, helpers::Calls};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// let call = calls.post(&client, Message::request(channel), None, "context")?;
+    /// assert_eq!(calls.cancel(call), Some("context"));
+    /// assert_eq!(calls.cancel(call), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel(&mut self, call: CallId) -> Option<T> {
         let (op_type, context) = self.take(call)?;
         self.late.add(call, op_type);
@@ -372,6 +468,24 @@ impl<T> Calls<T> {
     }
 
     /// Takes all calls that are under way, as when the engine shuts down and nothing more will be heard of them.
+    ///
+    /// ```
+    /// use tofu::{Engine, Event, Message, Options, helpers::Calls};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// for context in ["one", "other"] {
+    ///     calls.post(&client, Message::request(channel), None, context)?;
+    /// }
+    /// let contexts: Vec<_> = calls.drain().map(|(_, context)| context).collect();
+    /// assert_eq!(contexts, ["one", "other"]);
+    /// assert!(calls.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain(&mut self) -> impl Iterator<Item = (CallId, T)> + use<T> {
         self.deadlines.clear();
         let calls = std::mem::take(&mut self.under_way);
@@ -382,16 +496,55 @@ impl<T> Calls<T> {
     }
 
     /// The context of a call that is under way.
+    ///
+    /// ```
+    /// use tofu::{Engine, Event, Message, Options, helpers::Calls};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// let call = calls.post(&client, Message::request(channel), None, Vec::new())?;
+    /// if let Some(parts) = calls.context_mut(call) {
+    ///     parts.push("a part of the answer");
+    /// }
+    /// assert_eq!(calls.cancel(call), Some(vec!["a part of the answer"]));
+    /// assert_eq!(calls.context_mut(call), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn context_mut(&mut self, call: CallId) -> Option<&mut T> {
         self.under_way.get_mut(&call).map(|it| &mut it.context)
     }
 
     /// How many calls are under way.
+    ///
+    /// ```
+    /// use tofu::{Engine, Event, Message, Options, helpers::Calls};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// let mut calls = Calls::new();
+    /// while calls.len() < 10 {
+    ///     calls.post(&client, Message::request(channel), None, ())?;
+    /// }
+    /// assert_eq!(calls.len(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.under_way.len()
     }
 
     /// Whether no call is under way. There may be outcomes to [poll](Self::poll).
+    ///
+    /// ```
+    /// let calls = tofu::helpers::Calls::<()>::default();
+    /// assert!(calls.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }

@@ -108,6 +108,25 @@ struct Watched {
 }
 
 /// A peer that was silent for too long, and is no longer watched.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tofu::{Engine, Event, Message, Options, helpers::Heartbeat};
+///
+/// # let engine = Engine::new(Options::default())?;
+/// # let (mut server, client) = (engine.group()?, engine.group()?);
+/// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+/// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+/// # let channel = client.post(Message::hello_request(&address))?.channel;
+/// let second = Duration::from_secs(1);
+/// let mut heartbeat = Heartbeat::new(second, 1);
+/// let now = Instant::now();
+/// heartbeat.watch(channel, now);
+/// assert!(heartbeat.idle(now + second, &client).is_none()); // it is asked
+/// let dead = heartbeat.idle(now + 2 * second, &client).expect("no answer");
+/// assert_eq!((dead.channel, dead.silence), (channel, 2 * second));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dead {
@@ -120,6 +139,13 @@ pub struct Dead {
 impl Heartbeat {
     /// Asks after an `interval` of silence, and gives a peer up after `misses` further intervals. Both are at least 1
     /// (an interval: 1 ms).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let heartbeat = tofu::helpers::Heartbeat::new(Duration::from_secs(5), 3); // dead after 20 seconds
+    /// assert_eq!(heartbeat.next_deadline(), None);
+    /// ```
     pub const fn new(interval: Duration, misses: u32) -> Self {
         let is_short = interval.as_millis() == 0;
         Self {
@@ -137,6 +163,16 @@ impl Heartbeat {
     }
 
     /// Watches the peer of a channel from now on, until it is dead or the channel closed.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{ChannelNumber, helpers::Heartbeat};
+    ///
+    /// let mut heartbeat = Heartbeat::new(Duration::from_secs(5), 3);
+    /// let channel = ChannelNumber::new(1);
+    /// heartbeat.watch(channel, Instant::now());
+    /// assert!(heartbeat.is_watched(channel));
+    /// ```
     pub fn watch(&mut self, channel: ChannelNumber, now: Instant) {
         self.unwatch(channel);
         self.look(now);
@@ -153,6 +189,17 @@ impl Heartbeat {
     }
 
     /// Watches it no longer. That a channel is closed need not be said.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{ChannelNumber, helpers::Heartbeat};
+    ///
+    /// let mut heartbeat = Heartbeat::new(Duration::from_secs(5), 3);
+    /// let channel = ChannelNumber::new(1);
+    /// heartbeat.watch(channel, Instant::now());
+    /// heartbeat.unwatch(channel);
+    /// assert!(!heartbeat.is_watched(channel));
+    /// ```
     pub fn unwatch(&mut self, channel: ChannelNumber) {
         if let Some(watched) = self.watched.remove(&channel) {
             self.dues.remove(&(watched.due, channel));
@@ -160,11 +207,41 @@ impl Heartbeat {
     }
 
     /// Whether the peer of this channel is watched.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{ChannelNumber, helpers::Heartbeat};
+    ///
+    /// let heartbeat = Heartbeat::new(Duration::from_secs(5), 3);
+    /// assert!(!heartbeat.is_watched(ChannelNumber::new(1)));
+    /// ```
     pub fn is_watched(&self, channel: ChannelNumber) -> bool {
         self.watched.contains_key(&channel)
     }
 
     /// Is told of an event. Gives it back, unless it is a question, which is answered, or an answer.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Event, Message, OpCode, Options, helpers::Heartbeat};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, mut client) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// # let channel = client.post(Message::hello_request(&address))?.channel;
+    /// client.post(Message::request(channel).with_header("heartbeat", "ask"))?;
+    ///
+    /// // The server watches nobody, and answers.
+    /// let mut heartbeat = Heartbeat::new(Duration::from_secs(5), 3);
+    /// for mine in [false, true] {
+    ///     let event = heartbeat.handle(server.recv()?, Instant::now(), &server);
+    ///     assert_eq!(event.is_none(), mine); // the hello is not a question
+    /// }
+    /// let Event::Message(answer) = client.recv()? else { panic!() };
+    /// assert_eq!(answer.op_code(), OpCode::Response);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle(&mut self, event: Event, now: Instant, post: impl Post) -> Option<Event> {
         self.look(now);
         match event {
@@ -209,6 +286,17 @@ impl Heartbeat {
     /// [`try_recv`](crate::ChannelGroup::try_recv) have just said that there is no event. Called at another time it may
     /// call a peer dead whose answer waits to be read. An application that never gets to the end of its events finds
     /// nobody dead.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Message, Options, helpers::Heartbeat};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let group = engine.group()?;
+    /// let mut heartbeat = Heartbeat::new(Duration::from_secs(5), 3);
+    /// assert!(heartbeat.idle(Instant::now(), &group).is_none()); // nobody is watched
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn idle(&mut self, now: Instant, mut post: impl Post) -> Option<Dead> {
         self.look(now);
         while let Some(&(due, channel)) = self.dues.first()
@@ -242,6 +330,17 @@ impl Heartbeat {
     }
 
     /// When to see whether it is [idle](Self::idle), if nothing happens before.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{ChannelNumber, helpers::Heartbeat};
+    ///
+    /// let interval = Duration::from_secs(5);
+    /// let mut heartbeat = Heartbeat::new(interval, 3);
+    /// let now = Instant::now();
+    /// heartbeat.watch(ChannelNumber::new(1), now);
+    /// assert_eq!(heartbeat.next_deadline(), Some(now + interval));
+    /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
         let &(due, _) = self.dues.first()?;
         let left = due.saturating_sub(self.counted);

@@ -140,6 +140,22 @@ enum State {
 }
 
 /// How it goes with the connection.
+///
+/// ```
+/// use tofu::helpers::Link;
+///
+/// fn log(change: &Link) -> String {
+///     match change {
+///         Link::Up { channel, .. } => format!("up: channel {channel}"),
+///         Link::Down { reason, returned, retry_in, .. } => {
+///             format!("{reason}; {} came back; again in {retry_in:?}", returned.len())
+///         }
+///         Link::Ended { reason, .. } => format!("over: {reason}"),
+///     }
+/// }
+/// let reason = tofu::Status::CHANNEL_CLOSED.into();
+/// assert_eq!(log(&Link::Ended { reason, returned: Vec::new() }), "over: the channel is closed");
+/// ```
 #[derive(Debug)]
 pub enum Link {
     /// It is up: post to this channel.
@@ -183,6 +199,7 @@ impl Reconnect {
     /// # Errors
     /// The message, and why it can never be posted: that it is no HelloRequest, or has no valid address.
     ///
+    /// # Example
     /// ```
     /// use tofu::{Message, helpers::Reconnect};
     ///
@@ -220,6 +237,25 @@ impl Reconnect {
 
     /// Bounds of the random waiting time: `first` after the first failure (at least 1 ms), twice as much after each
     /// further one, at most `max`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Message, Options, helpers::{Link, Reconnect}, testing};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let mut group = engine.group()?;
+    /// # let hello = Message::hello_request(&testing::free_tcp_address()?);
+    /// let first = Duration::from_millis(20);
+    /// let mut link = Reconnect::new(hello)?.backoff(first, Duration::from_secs(1));
+    /// // Nobody listens there.
+    /// # let now = Instant::now();
+    /// # let change = loop {
+    /// #     if let Some(change) = link.poll(now, &group) { break change }
+    /// #     link.handle(group.recv()?, now);
+    /// # };
+    /// assert!(matches!(change, Link::Down { retry_in, .. } if retry_in <= first));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.first = first.max(FIRST_MIN);
@@ -228,6 +264,16 @@ impl Reconnect {
     }
 
     /// How long a connection has to be up for the back-off to start from the beginning.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu::{Message, helpers::Reconnect};
+    ///
+    /// let hello = Message::hello_request(&"tcp://127.0.0.1:7099".parse()?);
+    /// let link = Reconnect::new(hello)?.steady(Duration::from_secs(60));
+    /// assert_eq!(link.channel(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn steady(mut self, steady: Duration) -> Self {
         self.steady = steady;
@@ -238,6 +284,29 @@ impl Reconnect {
     /// [`connect_timeout`](crate::Options::connect_timeout) is about the transport alone: a server that is there and
     /// whose application does not answer is given up after this time, with
     /// [`HELLO_TIMEOUT`](Status::HELLO_TIMEOUT).
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Event, Message, Options, Status, helpers::{Link, Reconnect}};
+    ///
+    /// # let engine = Engine::new(Options::default())?;
+    /// # let (mut server, mut group) = (engine.group()?, engine.group()?);
+    /// # server.post(Message::welcome_request(&"tcp://127.0.0.1:0".parse()?))?;
+    /// # let Event::Listening { address, .. } = server.recv()? else { panic!() };
+    /// // A server that listens, and never answers.
+    /// let timeout = Duration::from_millis(10);
+    /// let mut link = Reconnect::new(Message::hello_request(&address))?.answer_timeout(timeout);
+    /// let change = loop {
+    ///     if let Some(change) = link.poll(Instant::now(), &group) {
+    ///         break change;
+    ///     }
+    ///     if let Some(event) = group.recv_timeout(timeout)? {
+    ///         link.handle(event, Instant::now());
+    ///     }
+    /// };
+    /// assert!(matches!(change, Link::Down { reason, .. } if reason.status() == Status::HELLO_TIMEOUT));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
@@ -245,6 +314,15 @@ impl Reconnect {
     }
 
     /// Decides the random part of the waiting times, for a test or a simulation. Give no two clients the same.
+    ///
+    /// ```
+    /// use tofu::{Message, helpers::Reconnect};
+    ///
+    /// let hello = Message::hello_request(&"tcp://127.0.0.1:7099".parse()?);
+    /// let link = Reconnect::new(hello)?.seed(7); // each run waits as long as the one before
+    /// assert!(!link.is_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.random = Random(seed);
@@ -252,6 +330,14 @@ impl Reconnect {
     }
 
     /// The channel, while the connection is up.
+    ///
+    /// ```
+    /// use tofu::{Message, helpers::Reconnect};
+    ///
+    /// let link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
+    /// assert_eq!(link.channel(), None); // not polled yet
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn channel(&self) -> Option<ChannelNumber> {
         match self.state {
             State::Up { channel, .. } => Some(channel),
@@ -260,12 +346,33 @@ impl Reconnect {
     }
 
     /// Whether it is over: it was stopped, or another attempt would do no better.
+    ///
+    /// ```
+    /// use tofu::{Engine, Message, Options, helpers::Reconnect};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let mut link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
+    /// assert!(!link.is_ended());
+    /// link.stop(&engine.group()?);
+    /// assert!(link.is_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }
 
     /// Is told of an event. Gives it back, unless it is about the opening or the end of its channel: the answer to
     /// the hello, what came back, the channel's `Closed`.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tofu::{Event, Message, helpers::Reconnect};
+    ///
+    /// let mut link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
+    /// let event = link.handle(Event::PoolEmpty, Instant::now());
+    /// assert!(matches!(event, Some(Event::PoolEmpty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle(&mut self, event: Event, now: Instant) -> Option<Event> {
         let Some(mine) = self.current().filter(|it| event.channel() == Some(*it)) else {
             return Some(event);
@@ -339,6 +446,19 @@ impl Reconnect {
     }
 
     /// What happened, and what was due: posts the hello, and gives up who does not answer it.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tofu::{Engine, Message, Options, helpers::Reconnect};
+    ///
+    /// let engine = Engine::new(Options::default())?;
+    /// let group = engine.group()?;
+    /// let mut link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
+    /// let now = Instant::now();
+    /// assert!(link.poll(now, &group).is_none()); // the hello is on its way
+    /// assert_eq!(link.next_deadline(), Some(now + Duration::from_secs(10))); // for its answer
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll(&mut self, now: Instant, mut post: impl Post) -> Option<Link> {
         match self.state {
             State::Waiting { until } if until.is_none_or(|it| it <= now) => {
@@ -372,6 +492,14 @@ impl Reconnect {
     }
 
     /// When to poll again, if nothing happens before.
+    ///
+    /// ```
+    /// use tofu::{Message, helpers::Reconnect};
+    ///
+    /// let link = Reconnect::new(Message::hello_request(&"tcp://127.0.0.1:7099".parse()?))?;
+    /// assert_eq!(link.next_deadline(), None); // poll it at once, for the first time
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { until } | State::Connecting { until, .. } => until,
