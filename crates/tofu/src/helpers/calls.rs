@@ -21,8 +21,8 @@ const LATE_MAX: usize = 1_024;
 /// who has many of them out, and other things to do meanwhile. It takes requests of any kind, as `call` does.
 ///
 /// [`handle`](Self::handle) takes the answers to these requests out of the events, and those of the requests that
-/// came back; [`poll`](Self::poll) tells what became of each. Poll until it says `None` before you look at the event
-/// that `handle` gave back: at the end of a channel its calls fail first.
+/// came back; [`poll`](Self::poll) tells what became of each. If you keep something for each channel, poll until it says
+/// `None` before you act on a `Closed` that `handle` gave back: the outcomes of the channel's calls are there by then.
 ///
 /// An answer is only ever that to its own request: a request with an id that another one on its channel has, or that
 /// may still be answered, is refused. An answer that comes after a timeout or a cancellation is told as

@@ -171,8 +171,10 @@ pub enum Link {
         channel: Option<ChannelNumber>,
         /// Why. [Graceful](Reason::is_graceful), if the peer, or you, said bye.
         reason: Reason,
-        /// The messages that were posted to the channel and have not left, in their order: complete, but for the
-        /// number of the channel, which is to be changed before they are posted again. The hello is not among them.
+        /// The messages that were posted to the channel and have not left, in their order, without hellos and byes.
+        /// They are complete: to post one again, change its [channel](Message::with_channel). A Response is of no
+        /// use any more, because its request was the old channel's. Requests that another helper was told of first
+        /// are its own.
         returned: Vec<Message>,
         /// The time until the next attempt.
         retry_in: Duration,
