@@ -55,7 +55,8 @@ fn watch(address: &Address) -> Result<Duration, Box<dyn Error>> {
         let Some(event) = group.recv_timeout(patience)? else {
             // Nothing is left to read: whoever is silent now has not spoken.
             while let Some(dead) = heartbeat.idle(Instant::now(), &group) {
-                println!("{} says nothing for {:?}", dead.channel, dead.silence);
+                let (channel, silence) = (dead.channel, dead.silence.as_millis());
+                println!("channel {channel} has said nothing for {silence} ms");
                 silence = Some(dead.silence);
                 group.post(Message::bye_signal(dead.channel))?;
             }
@@ -89,7 +90,7 @@ fn run(address: &Address) -> Result<Duration, Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1);
     let address = address.as_deref().unwrap_or("tcp://127.0.0.1:0").parse()?;
-    println!("found dead after {:?}", run(&address)?);
+    println!("found dead after {} ms", run(&address)?.as_millis());
     Ok(())
 }
 

@@ -99,12 +99,10 @@ fn work(address: &Address, jobs: &[&str]) -> Result<usize, Failure> {
                     println!("{context}: {}", message.body_text());
                     left -= 1;
                 }
-                // The server never had it.
-                Outcome::Returned { context, .. } => to_do.push_front(context),
-                // It may have been done: the key lets us ask again.
-                Outcome::Closed { context, .. } | Outcome::TimedOut { context, .. } => {
-                    to_do.push_front(context);
-                }
+                // If it came back, the server never had it. If not, it may be done: the key lets us ask again.
+                Outcome::Returned { context, .. }
+                | Outcome::Closed { context, .. }
+                | Outcome::TimedOut { context, .. } => to_do.push_back(context),
                 Outcome::Part { .. } | Outcome::Late { .. } => {}
             }
         }
