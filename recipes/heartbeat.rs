@@ -55,8 +55,8 @@ fn watch(address: &Address) -> Result<Duration, Box<dyn Error>> {
         let Some(event) = group.recv_timeout(patience)? else {
             // Nothing is left to read: whoever is silent now has not spoken.
             while let Some(dead) = heartbeat.idle(Instant::now(), &group) {
-                let (channel, silence) = (dead.channel, dead.silence.as_millis());
-                println!("channel {channel} has said nothing for {silence} ms");
+                let time = dead.silence.as_millis();
+                println!("channel {} has said nothing for {time} ms", dead.channel);
                 silence = Some(dead.silence);
                 group.post(Message::bye_signal(dead.channel))?;
             }
