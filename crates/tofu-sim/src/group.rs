@@ -1,9 +1,14 @@
 //! What a simulated application is, and what it may do.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tofu::{
     ChannelGroup, ChannelNumber, Engine, Event, Header, Message, MessageId, OpCode, PostError,
+    helpers::Post,
 };
 
 use crate::{
@@ -31,6 +36,11 @@ pub trait Application {
         let _ = group;
     }
 
+    /// It has asked for the next event, and there is none.
+    fn idle(&mut self, group: &mut Group<'_>) {
+        let _ = group;
+    }
+
     /// Nothing goes wrong any more, and the run comes to its end: the application has to as well, before
     /// long. Unless it says otherwise, it [closes](Group::close) its group.
     fn finish(&mut self, group: &mut Group<'_>) {
@@ -55,6 +65,7 @@ pub struct Group<'a> {
 /// What all hosts of a world share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) began: Instant,
     pub(crate) network: Arc<Network>,
     pub(crate) ledger: Ledger,
     pub(crate) trace: Trace,
@@ -84,6 +95,12 @@ impl Shared {
             }
             self.trace.note(now, told());
         }
+    }
+}
+
+impl Post for Group<'_> {
+    fn post(&mut self, message: Message) -> Result<Header, PostError> {
+        Self::post(self, message)
     }
 }
 
@@ -211,6 +228,11 @@ impl Group<'_> {
     /// The time since the world began.
     pub fn now(&self) -> Duration {
         self.shared.now()
+    }
+
+    /// The same as an instant, for code that asks for one. Only how far instants are apart means anything.
+    pub fn instant(&self) -> Instant {
+        self.shared.began + self.shared.now()
     }
 
     /// Has [`Application::wake`] called after this time, instead of any that was asked for before.

@@ -151,6 +151,7 @@ struct HostState {
     /// Channels that were ever opened here.
     opened: u64,
     looks_at: Duration,
+    stopped_until: Duration,
 }
 
 struct GroupState {
@@ -223,6 +224,7 @@ impl World {
             hosts: Vec::new(),
             groups: Vec::new(),
             shared: Shared {
+                began: std::time::Instant::now(),
                 network,
                 ledger: Ledger::default(),
                 trace: Trace::new(0),
@@ -264,6 +266,7 @@ impl World {
             shutdown: None,
             opened: 0,
             looks_at: Duration::ZERO,
+            stopped_until: Duration::ZERO,
         });
         Host(self.hosts.len() - 1)
     }
@@ -351,6 +354,16 @@ impl World {
             state.shutdown.take(),
         );
         drop(gone);
+    }
+
+    /// Stops a process for this time, as the signal SIGSTOP does: what is sent to it arrives in its sockets' buffers,
+    /// and nobody there does anything.
+    pub fn stop(&mut self, host: Host, time: Duration) {
+        self.shared
+            .note(|| format!("host {} is stopped for {time:?}", host.0));
+        let until = self.now() + time;
+        let state = &mut self.hosts[host.0];
+        state.stopped_until = state.stopped_until.max(until);
     }
 
     /// Goes on for this time.
@@ -540,10 +553,12 @@ impl World {
             if let Some(keeper) = &host.keeper {
                 let called = state.ready_since(keeper.poller());
                 let due = [called, host.keeper_due].into_iter().flatten().min();
-                all.extend(due.map(|due| (due + host.keeper_lag, Actor::Keeper(index))));
+                let due = due.map(|due| (due + host.keeper_lag).max(host.stopped_until));
+                all.extend(due.map(|due| (due, Actor::Keeper(index))));
             }
             if host.shutdown.is_some() {
-                all.push((host.looks_at, Actor::Shutdown(index)));
+                let due = host.looks_at.max(host.stopped_until);
+                all.push((due, Actor::Shutdown(index)));
             }
         }
         let now = state.now;
@@ -555,7 +570,8 @@ impl World {
             let woken = group.woken.0.load(Ordering::Relaxed).then_some(now);
             let alarm = group.alarm.map(|alarm| alarm + group.lag);
             let due = [group.back_at, alarm, woken].into_iter().flatten().min();
-            all.extend(due.map(|due| (due, Actor::Group(index))));
+            let stopped_until = self.hosts[group.host].stopped_until;
+            all.extend(due.map(|due| (due.max(stopped_until), Actor::Group(index))));
         }
         let first = all.iter().map(|(due, _)| (*due).max(now)).min()?;
         let who: Vec<_> = all
@@ -601,11 +617,14 @@ impl World {
         }
         let batch = self.shared.random.pick(&[1, 1, 2, 8, 100]);
         let mut heard = 0;
-        let mut is_over = false;
+        let (mut is_over, mut is_idle) = (false, false);
         while heard < batch && self.groups[index].channels.is_some() && self.shared.broken.is_none()
         {
             match self.receive(index, batch) {
-                Ok(0) => break,
+                Ok(0) => {
+                    is_idle = true;
+                    break;
+                }
                 Ok(count) => heard += count,
                 Err(RecvError) => {
                     is_over = true;
@@ -615,6 +634,8 @@ impl World {
         }
         if is_over {
             self.is_shut_down(index);
+        } else if is_idle {
+            self.with_application(index, |application, group| application.idle(group));
         }
         self.comes_back(index, heard);
     }
@@ -868,11 +889,13 @@ impl World {
         let checked = {
             let state = self.shared.network.state();
             let now = state.now;
-            self.shared
-                .ledger
-                .progress(now, &state, self.faults.keeper_lag_max, |host| {
-                    has_messages[host]
-                })
+            self.shared.ledger.progress(
+                now,
+                &state,
+                self.faults.keeper_lag_max,
+                |host| has_messages[host],
+                |host| self.hosts[host].stopped_until > now,
+            )
         };
         self.shared.hold(checked);
     }

@@ -102,7 +102,9 @@
 //! | accept who connects | post the [`reply`](Message::reply) to its HelloRequest |
 //! | refuse who connects | post [`Message::bye_signal`] with its channel |
 //! | ask, and wait for the answer | [`call`](ChannelGroup::call) a [`Message::request`] |
-//! | ask many things at once | post the requests, and keep the [`id`](Header::id) of each: its answer has [the same](Message::id) |
+//! | ask many things at once | post the requests, and keep the [`id`](Header::id) of each: its answer has [the same](Message::id); [`helpers::Calls`] keeps them |
+//! | have a connection come back | [`helpers::Reconnect`] |
+//! | find out which peers are dead | [`helpers::Heartbeat`] |
 //! | answer | post the [`reply`](Message::reply), or [`into_reply`](Message::into_reply) with its body |
 //! | tell something | post a [`Message::signal`] |
 //! | say more about a message | [`with_header`](Message::with_header), read with [`header`](Message::header) |

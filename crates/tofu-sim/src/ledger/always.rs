@@ -41,6 +41,7 @@ impl Ledger {
         network: &State,
         keeper_lag_max: Duration,
         has_messages: impl Fn(usize) -> bool,
+        is_stopped: impl Fn(usize) -> bool,
     ) -> Checked {
         let gathered_max = GATHERED_MAX + 4 * keeper_lag_max;
         for (name, end) in &mut self.ends {
@@ -48,6 +49,10 @@ impl Ledger {
                 continue;
             }
             if !self.groups[end.group].is_told() {
+                continue;
+            }
+            if is_stopped(name.0) {
+                (end.unwritten, end.unread) = (None, None);
                 continue;
             }
             let Some(tally) = network.tally(name.0, name.1) else {
