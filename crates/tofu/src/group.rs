@@ -14,6 +14,7 @@ use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
     Peer,
+    budget::Looks,
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper::{
@@ -279,6 +280,13 @@ impl Cared for Group {
     }
 }
 
+/// The budget has room again.
+impl Looks for Group {
+    fn look_at(&self, channel: Token) {
+        Group::look_at(self, channel);
+    }
+}
+
 /// The pool has a message again.
 impl Waits for Group {
     fn call(&self) {
@@ -315,7 +323,8 @@ impl Group {
 
     pub(crate) fn call_when_room(&self, channel: Token, bytes: usize) {
         if let Some(group) = self.engine.group(self.id) {
-            self.engine.budget.call_when_room(&group, channel, bytes);
+            let budget = &self.engine.budget;
+            budget.call_when_room((self.id, &group), channel, bytes);
         }
     }
 
