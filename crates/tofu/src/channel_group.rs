@@ -593,12 +593,14 @@ mod tests {
         let engine = Engine::new(Options::default()).expect("an engine");
         let mut group = engine.group().expect("a group");
         let mut peers: Vec<_> = (0..MUTED_MIN).map(|_| place.connect(&group)).collect();
-        let mut nth = 0;
+        let signal = Message::signal(ChannelNumber::new(1)).with_body(vec![0; 60_000]);
+        let mut bytes = signal.binary_header().to_bytes().to_vec();
+        bytes.extend(signal.payload());
+        let mut bytes = bytes.iter();
         eventually("a caller drives, and the keeper ignores the poller", || {
-            // A byte of a frame.
-            let (_, peer) = &mut peers[nth % MUTED_MIN];
-            peer.write_all(&[0]).expect("connected");
-            nth += 1;
+            if let Some(byte) = bytes.next() {
+                peers[0].1.write_all(&[*byte]).expect("connected");
+            }
             assert!(matches!(group.try_recv(), Ok(None)));
             group.group.is_muted()
         });
