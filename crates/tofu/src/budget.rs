@@ -206,7 +206,8 @@ impl Drop for Charge {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models {
     use loom::thread;
 

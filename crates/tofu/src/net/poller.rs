@@ -182,7 +182,7 @@ impl Registry {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod nested {
-    use super::*;
+    use super::{Interest, RawFd, SourceFd, Token, io};
 
     pub(super) fn mute(registry: &mio::Registry, inner: RawFd, token: Token) -> io::Result<()> {
         // What no poller ever has to say.
@@ -197,7 +197,7 @@ mod nested {
 /// Elsewhere it costs nothing to nest a poller anew.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod nested {
-    use super::*;
+    use super::{Interest, RawFd, SourceFd, Token, io};
 
     pub(super) fn mute(registry: &mio::Registry, inner: RawFd, _: Token) -> io::Result<()> {
         registry.deregister(&mut SourceFd(&inner))
@@ -269,7 +269,8 @@ impl From<&Event> for Ready {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
