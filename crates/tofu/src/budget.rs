@@ -354,7 +354,7 @@ mod models {
 
     #[test]
     fn two_channels_that_wait_for_room_both_get_it() {
-        model_bounded(3, || two_wait_for_room(4));
+        model_bounded(2, || two_wait_for_room(4));
     }
 
     /// A channel closes while room comes: the other one is called all the same.
