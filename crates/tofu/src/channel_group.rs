@@ -764,7 +764,7 @@ impl Poster {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Read,
+        io::{Read, Write},
         os::unix::net::{UnixListener, UnixStream},
     };
 
@@ -772,7 +772,7 @@ mod tests {
     use tofu_proto::Address;
 
     use super::*;
-    use crate::{Engine, Options, reactor::channel::End};
+    use crate::{Engine, Options, group::MUTED_MIN, reactor::channel::End};
 
     /// A place where peers without a library are found, which read nothing but the hello.
     struct Place {
@@ -818,6 +818,55 @@ mod tests {
         };
         assert!(peer.connection.queue().is_empty());
         assert!(peer.connection.spare_memory().is_empty());
+    }
+
+    /// The memory in which one channel has gathered is lent to the next: there is never more than one piece.
+    #[test]
+    fn channels_that_gather_one_after_the_other_share_one_piece_of_memory() {
+        let place = Place::new();
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let group = engine.group().expect("a group");
+        let peers = [place.connect(&group), place.connect(&group)];
+        for (number, _) in peers.iter().cycle().take(8) {
+            let signals = (0..3).map(|_| group.message(OpCode::Signal, *number));
+            let posted = group.post_many(&mut signals.collect());
+            posted.expect("the socket takes them");
+            // The keeper gives it up when it finds nothing gathered.
+            assert!(group.group.spare_pieces() <= 1, "one was made anew");
+        }
+    }
+
+    fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// To nest it anew, Linux would go through all that it waits for, while whoever drives waits.
+    #[test]
+    fn the_poller_of_a_group_with_many_channels_stays_nested_and_is_heeded_again() {
+        let place = Place::new();
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let mut group = engine.group().expect("a group");
+        let mut peers: Vec<_> = (0..MUTED_MIN).map(|_| place.connect(&group)).collect();
+        let signal = Message::signal(ChannelNumber::new(1)).with_body(vec![0; 60_000]);
+        let mut bytes = signal.binary_header().to_bytes().to_vec();
+        bytes.extend(signal.payload());
+        let mut bytes = bytes.iter();
+        eventually("a caller drives, and the keeper ignores the poller", || {
+            if let Some(byte) = bytes.next() {
+                peers[0].1.write_all(&[*byte]).expect("connected");
+            }
+            assert!(matches!(group.try_recv(), Ok(None)));
+            group.group.is_muted()
+        });
+        drop(peers.pop());
+        eventually("the keeper sees that a peer has gone", || {
+            engine.metrics().channels_open == peers.len()
+        });
+        assert!(!group.group.is_muted());
     }
 
     #[test]

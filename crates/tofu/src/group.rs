@@ -14,6 +14,7 @@ use tofu_proto::{ChannelNumber, Connection, Instant, Message, Refusal};
 
 use crate::{
     Peer,
+    budget::Looks,
     channels::{ChannelGuard, GroupId},
     engine::Shared,
     keeper::{
@@ -35,6 +36,8 @@ use crate::{
 /// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them: until
 /// the keeper finds that nothing gathers here any more.
 const SPARE_MAX: usize = 16;
+/// Channels from which on the poller of a group that the keeper does not watch stays nested.
+pub(crate) const MUTED_MIN: usize = 256;
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
 
@@ -50,6 +53,8 @@ pub(crate) struct Group {
     rest: Rest,
     /// The reactor's poller, for the keeper to nest. It lives as long as the group.
     poller: Inner,
+    /// Whether it is nested, and ignored for now. The keeper's own.
+    is_muted: AtomicBool,
     waker: Waker,
     members: Members,
     attention: Mutex<Vec<Attention>>,
@@ -79,6 +84,7 @@ impl Group {
             shelf,
             rest: Rest::new(),
             poller: poller.as_inner(),
+            is_muted: AtomicBool::new(false),
             waker: poller.waker(reactor::WAKER)?,
             seat: Seat::new(Reactor::new(poller, busy_poll, stock)),
             members: Members::new(id),
@@ -144,6 +150,16 @@ impl Group {
             let room = SPARE_MAX - spare.len();
             spare.extend(mem::take(theirs).into_iter().take(room));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_muted(&self) -> bool {
+        self.is_muted.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spare_pieces(&self) -> usize {
+        lock(&self.spare).len()
     }
 
     /// How often a driver looked at what was gathered.
@@ -270,12 +286,37 @@ impl Cared for Group {
     }
 
     fn nest(&self, keeper: &Registry) -> io::Result<()> {
-        keeper.nest(self.poller, Token(self.id))
+        if self.is_muted.load(Ordering::Relaxed) {
+            keeper.unmute(self.poller, Token(self.id))?;
+        } else {
+            keeper.nest(self.poller, Token(self.id))?;
+        }
+        self.is_muted.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn mute(&self, keeper: &Registry) {
+        // A muted poller costs a little for each event, which those with few channels would notice.
+        if self.channels_open() < MUTED_MIN {
+            return self.take_out(keeper);
+        }
+        let is_muted = keeper.mute(self.poller, Token(self.id)).is_ok();
+        self.is_muted.store(is_muted, Ordering::Relaxed);
+        if !is_muted {
+            self.take_out(keeper);
+        }
     }
 
     fn take_out(&self, keeper: &Registry) {
-        // It cannot fail: it is registered.
+        // It fails only if it is not nested.
         let _ = keeper.take_out(self.poller);
+    }
+}
+
+/// The budget has room again.
+impl Looks for Group {
+    fn look_at(&self, channel: Token) {
+        Group::look_at(self, channel);
     }
 }
 
@@ -315,7 +356,8 @@ impl Group {
 
     pub(crate) fn call_when_room(&self, channel: Token, bytes: usize) {
         if let Some(group) = self.engine.group(self.id) {
-            self.engine.budget.call_when_room(&group, channel, bytes);
+            let budget = &self.engine.budget;
+            budget.call_when_room((self.id, &group), channel, bytes);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 pub(crate) use loom::{
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
     thread::yield_now,
 };
@@ -17,7 +17,7 @@ pub(crate) use loom::{
 pub(crate) use std::{
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
     thread::yield_now,
 };
@@ -31,7 +31,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What the models have in common.
 #[cfg(all(test, loom))]
 pub(crate) mod models {
-    use std::{mem::ManuallyDrop, ops::Deref};
+    use std::{
+        mem::ManuallyDrop,
+        ops::{Deref, DerefMut},
+    };
 
     use loom::sync::Condvar;
 
@@ -85,6 +88,12 @@ pub(crate) mod models {
 
         fn deref(&self) -> &T {
             self.0.as_ref().expect("it is taken out only at its end")
+        }
+    }
+
+    impl<T> DerefMut for Kept<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("it is taken out only at its end")
         }
     }
 

@@ -209,8 +209,9 @@ impl Rounds {
             return;
         };
         if ward.visit(called, &self.registry) {
-            ward.stop_watching(&self.registry);
-            self.wards.remove(&id);
+            if let Some(ward) = self.wards.remove(&id) {
+                ward.let_go(&self.registry);
+            }
             self.shared.finished(id);
         }
     }

@@ -93,6 +93,7 @@ impl Cared for Group {
             .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
+    fn mute(&self, _: &Registry) {}
     fn take_out(&self, _: &Registry) {}
 }
 

@@ -36,8 +36,9 @@ pub(crate) trait Cared {
     /// Nothing gathers there any more: it has no use for memory that it keeps for that.
     fn give_up_memory(&self);
 
-    /// Nests its poller in the keeper's, or takes it out.
+    /// Has the keeper's poller tell what its own does, or not for now, or not any more.
     fn nest(&self, keeper: &Registry) -> io::Result<()>;
+    fn mute(&self, keeper: &Registry);
     fn take_out(&self, keeper: &Registry);
 }
 
@@ -173,10 +174,15 @@ impl<G: Cared> Ward<G> {
         self.care = Care::Watching { due };
     }
 
-    pub(super) fn stop_watching(&mut self, registry: &Registry) {
+    fn stop_watching(&mut self, registry: &Registry) {
         if let Care::Watching { .. } = self.care {
-            self.group.take_out(registry);
+            self.group.mute(registry);
         }
+    }
+
+    /// Cares for it no longer.
+    pub(super) fn let_go(self, registry: &Registry) {
+        self.group.take_out(registry);
     }
 
     fn stand_back(&mut self, registry: &Registry) {

@@ -140,6 +140,29 @@ impl Registry {
         }
     }
 
+    /// Ignores a nested poller from now on. That costs the same however many sockets it waits for; to nest it
+    /// anew, Linux goes through all of them, and whoever drives has to wait for that.
+    pub(crate) fn mute(&self, inner: Inner, token: Token) -> io::Result<()> {
+        match (self, inner) {
+            (Self::System(registry), Inner::System(descriptor)) => {
+                nested::mute(registry, descriptor, token)
+            }
+            #[cfg(feature = "simulation")]
+            _ => self.take_out(inner),
+        }
+    }
+
+    /// Heeds a muted poller again, and whatever it has had to say meanwhile.
+    pub(crate) fn unmute(&self, inner: Inner, token: Token) -> io::Result<()> {
+        match (self, inner) {
+            (Self::System(registry), Inner::System(descriptor)) => {
+                nested::unmute(registry, descriptor, token)
+            }
+            #[cfg(feature = "simulation")]
+            _ => self.nest(inner, token),
+        }
+    }
+
     /// Forgets the other poller.
     pub(crate) fn take_out(&self, inner: Inner) -> io::Result<()> {
         match (self, inner) {
@@ -154,6 +177,34 @@ impl Registry {
             #[cfg(feature = "simulation")]
             _ => Err(simulated::two_worlds()),
         }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod nested {
+    use super::{Interest, RawFd, SourceFd, Token, io};
+
+    pub(super) fn mute(registry: &mio::Registry, inner: RawFd, token: Token) -> io::Result<()> {
+        // What no poller ever has to say.
+        registry.reregister(&mut SourceFd(&inner), token, Interest::PRIORITY)
+    }
+
+    pub(super) fn unmute(registry: &mio::Registry, inner: RawFd, token: Token) -> io::Result<()> {
+        registry.reregister(&mut SourceFd(&inner), token, Interest::READABLE)
+    }
+}
+
+/// Elsewhere it costs nothing to nest a poller anew.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod nested {
+    use super::{Interest, RawFd, SourceFd, Token, io};
+
+    pub(super) fn mute(registry: &mio::Registry, inner: RawFd, _: Token) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&inner))
+    }
+
+    pub(super) fn unmute(registry: &mio::Registry, inner: RawFd, token: Token) -> io::Result<()> {
+        registry.register(&mut SourceFd(&inner), token, Interest::READABLE)
     }
 }
 
@@ -215,5 +266,90 @@ impl From<&Event> for Ready {
             writable: event.is_writable(),
             ends: event.is_read_closed() || event.is_error(),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const INNER: Token = Token(1);
+    const WAKER: Token = Token(2);
+
+    /// A poller that is nested in another one, and what wakes it.
+    struct Nest {
+        outer: Poller,
+        registry: Registry,
+        inner: Poller,
+        waker: Waker,
+        events: Events,
+    }
+
+    impl Nest {
+        fn new() -> Self {
+            let (outer, inner) = (Poller::new().unwrap(), Poller::new().unwrap());
+            let registry = outer.registry().unwrap();
+            registry.nest(inner.as_inner(), INNER).unwrap();
+            Self {
+                waker: inner.waker(WAKER).unwrap(),
+                events: Events::with_capacity(8),
+                registry,
+                outer,
+                inner,
+            }
+        }
+
+        /// Who has something to say to the outer one.
+        fn told(&mut self) -> Vec<Token> {
+            let patience = Some(Duration::ZERO);
+            self.outer.poll(&mut self.events, patience).unwrap();
+            self.events.iter().map(|(token, _)| token).collect()
+        }
+
+        fn mute(&self) {
+            let inner = self.inner.as_inner();
+            self.registry.mute(inner, INNER).unwrap();
+        }
+
+        fn unmute(&self) {
+            let inner = self.inner.as_inner();
+            self.registry.unmute(inner, INNER).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_muted_poller_is_not_heard_until_it_is_heeded_again() {
+        let mut nest = Nest::new();
+        assert_eq!(nest.told(), []);
+        nest.mute();
+        nest.waker.wake().unwrap();
+        assert_eq!(nest.told(), []);
+        nest.unmute();
+        assert_eq!(nest.told(), [INNER], "what came meanwhile is told");
+        assert_eq!(nest.told(), [], "once");
+    }
+
+    #[test]
+    fn what_was_told_before_is_told_again_to_who_heeds_again() {
+        let mut nest = Nest::new();
+        nest.waker.wake().unwrap();
+        assert_eq!(nest.told(), [INNER]);
+        nest.mute();
+        assert_eq!(nest.told(), []);
+        nest.unmute();
+        assert_eq!(nest.told(), [INNER]);
+    }
+
+    #[test]
+    fn a_muted_poller_can_be_taken_out_and_nested_again() {
+        let mut nest = Nest::new();
+        nest.mute();
+        let inner = nest.inner.as_inner();
+        nest.registry.take_out(inner).unwrap();
+        nest.waker.wake().unwrap();
+        assert_eq!(nest.told(), []);
+        nest.registry.nest(inner, INNER).unwrap();
+        assert_eq!(nest.told(), [INNER]);
     }
 }

@@ -4,8 +4,6 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -75,7 +73,7 @@ impl Scripts {
     }
 }
 
-/// Connects and torments. Each line of input asks how many peers are connected.
+/// Connects and torments.
 pub(crate) fn run(address: &str, nth: usize, orders: &[String]) -> Fallible {
     let address: Address = address.parse()?;
     let target = SocketAddr::new("127.0.0.1".parse()?, address.port());
@@ -91,7 +89,6 @@ pub(crate) fn run(address: &str, nth: usize, orders: &[String]) -> Fallible {
             wants_more: false,
         }));
     }
-    let questions = questions();
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(4_096);
     let mut random = Random::new(nth as u64 + 1);
@@ -134,23 +131,7 @@ pub(crate) fn run(address: &str, nth: usize, orders: &[String]) -> Fallible {
                 tell("ready")?;
             }
         }
-        if questions.try_recv().is_ok() {
-            tell(peers.iter().filter(|peer| peer.stream.is_some()).count())?;
-        }
     }
-}
-
-/// Lines of input, each a question.
-fn questions() -> mpsc::Receiver<()> {
-    let (sender, questions) = mpsc::channel();
-    thread::spawn(move || {
-        for _ in std::io::stdin().lines() {
-            if sender.send(()).is_err() {
-                return;
-            }
-        }
-    });
-    questions
 }
 
 impl Peer {

@@ -12,7 +12,7 @@ use tofu_trials::{
     app::{greet, tell},
 };
 
-const CLIENTS: u32 = 10;
+pub(crate) const CLIENTS: u32 = 10;
 const PERIOD: Duration = Duration::from_millis(10);
 /// An answer that takes longer than this never comes.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! Thousands of hostile peers beside ten honest ones: what the honest ones feel, and what the server holds.
 //!
 //! ```text
-//! cargo run --release -p tofu-trials --bin hostile -- [--peers 20000] [--seconds 6] [KIND...]
+//! cargo run --release -p tofu-trials --bin hostile -- [--peers 24000] [--seconds 6] [--first] [--together] [KIND...]
 //! ```
 //!
 //! Each kind is measured alone, with its share of the peers, and then all of them at once. A server, the
@@ -34,6 +34,8 @@ use self::{honest::Latencies, kind::Kind};
 
 /// Processes of hostile peers: each may have so many descriptors only.
 const ENEMIES: usize = 2;
+/// Those that a process may need.
+const DESCRIPTORS: u64 = 65_536;
 /// How many times its p99 in peace an honest client may see.
 const FACTOR_MAX: f64 = 3.0;
 /// Memory of the server that no option bounds: the program, stacks, scratch buffers, the allocator's slack.
@@ -43,12 +45,20 @@ const OVERHEAD_KIB: u64 = 64 * 1024;
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Arguments {
-    /// Hostile peers, all kinds together.
-    #[arg(long, default_value_t = 20_000)]
+    /// Hostile peers, all kinds together. Some are thrown out again and again: of 24,000, more than 20,000 are
+    /// connected at any time.
+    #[arg(long, default_value_t = 24_000)]
     peers: usize,
     /// How long each is measured.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
+    /// The server and the honest clients come before all else on this machine, which others keep busy: they
+    /// have real-time priority, and the hostile peers an ordinary one.
+    #[arg(long)]
+    first: bool,
+    /// Only all of the kinds at once.
+    #[arg(long)]
+    together: bool,
     /// Which kinds; none means each, and then all at once.
     kinds: Vec<Kind>,
     /// This process is part of it, and these are its orders.
@@ -73,9 +83,11 @@ fn main() -> ExitCode {
 }
 
 fn part(role: &str, rest: &[String]) -> Fallible {
-    // As many descriptors as there may be.
+    // As many descriptors as may be needed; who may not have them takes those that it may have.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let wanted = hard.max(DESCRIPTORS);
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
     match (role, rest) {
         ("server", []) => server::run(),
         ("honest", [address]) => honest::run(address),
@@ -86,7 +98,7 @@ fn part(role: &str, rest: &[String]) -> Fallible {
 
 fn measure(arguments: &Arguments) -> Fallible<bool> {
     println!(
-        "| hostile peers | date | connected | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
+        "| hostile peers | date | peers, connected at least | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let kinds = if arguments.kinds.is_empty() {
@@ -95,8 +107,10 @@ fn measure(arguments: &Arguments) -> Fallible<bool> {
         arguments.kinds.clone()
     };
     let mut holds = true;
-    let armies = kinds.iter().map(|kind| vec![*kind]);
-    let together = (arguments.kinds.is_empty()).then(|| Kind::ALL.to_vec());
+    let together = arguments.together || arguments.kinds.is_empty();
+    let alone = kinds.iter().filter(|_| !arguments.together);
+    let armies = alone.map(|kind| vec![*kind]);
+    let together = together.then(|| kinds.clone());
     for army in armies.chain(together) {
         holds &= battle(&army, arguments)?;
     }
@@ -105,10 +119,14 @@ fn measure(arguments: &Arguments) -> Fallible<bool> {
 
 /// Measures in peace, then beside this army, and prints the row.
 fn battle(army: &[Kind], arguments: &Arguments) -> Fallible<bool> {
-    let none: &[&str] = &[];
-    let mut server = Companion::start(none, &["--part", "server"])?;
+    let (ours, theirs): (&[&str], &[&str]) = if arguments.first {
+        (&["chrt", "--fifo", "1"], &[])
+    } else {
+        (&[], &["chrt", "--idle", "0"])
+    };
+    let mut server = Companion::start(ours, &["--part", "server"])?;
     let address = server.hear_word("listening")?;
-    let mut honest = Companion::start(none, &["--part", "honest", &address])?;
+    let mut honest = Companion::start(ours, &["--part", "honest", &address])?;
     honest.hear_word("ready")?;
     let mut latencies = |seconds: u64| -> Fallible<Latencies> {
         honest.tell(&seconds.to_string())?;
@@ -130,34 +148,44 @@ fn battle(army: &[Kind], arguments: &Arguments) -> Fallible<bool> {
         let nth = nth.to_string();
         let mut args = vec!["--part", "enemy", &address, &nth];
         args.extend(orders.iter().map(String::as_str));
-        enemies.push(Companion::start(&["chrt", "--idle", "0"], &args)?);
+        enemies.push(Companion::start(theirs, &args)?);
     }
     for enemy in &enemies {
         enemy.hear_word("ready")?;
     }
     let mut peak = usage(server.id())?;
     let mut beside = Vec::new();
+    let mut connected = usize::MAX;
+    let mut counted = String::new();
     for _ in 0..arguments.seconds.div_ceil(2) {
         beside.push(latencies(2)?);
         let now = usage(server.id())?;
         if now.rss_kib > peak.rss_kib {
             peak = now;
         }
+        server.tell("what?")?;
+        let (hostile, rest) = server::parse(&server.hear()?)?;
+        connected = connected.min(hostile);
+        counted = rest;
     }
     let beside = Latencies::together(&beside);
-    let mut connected = 0;
-    for enemy in &mut enemies {
-        enemy.tell("how many?")?;
-        connected += enemy.hear()?.parse::<usize>()?;
-    }
-    server.tell("what?")?;
-    let counted = server.hear()?;
-    Ok(row(army, connected, &alone, &beside, peak, &counted))
+    let peers = army
+        .iter()
+        .map(|kind| kind.share(arguments.peers / ENEMIES));
+    let peers = peers.sum::<usize>() * ENEMIES;
+    Ok(row(
+        army,
+        (peers, connected),
+        &alone,
+        &beside,
+        peak,
+        &counted,
+    ))
 }
 
 fn row(
     army: &[Kind],
-    connected: usize,
+    (peers, connected): (usize, usize),
     alone: &Latencies,
     beside: &Latencies,
     peak: Usage,
@@ -173,7 +201,7 @@ fn row(
         _ => "all of them at once".to_owned(),
     };
     println!(
-        "| {name} | {} | {connected} | {:.0}, {:.0} | {:.0}, {:.0} | {factor:.1} | {}, {} | {counted} | {} |",
+        "| {name} | {} | {peers}, {connected} | {:.0}, {:.0} | {:.0}, {:.0} | {factor:.1} | {}, {} | {counted} | {} |",
         today(),
         alone.p50_us,
         alone.p99_us,

@@ -8,15 +8,21 @@ use std::{
     thread,
 };
 
+use nix::sys::resource::{Resource, getrlimit};
 use tofu::{Address, Engine, Event, Message, OpCode, Options};
 use tofu_trials::{
     Fallible,
     app::{has_room, listen, tell},
 };
 
+use crate::honest::CLIENTS;
+
 const POOL_MESSAGES: usize = 512;
 const CHANNEL_QUEUE_BYTES: usize = 160 * 1024;
 const ENGINE_QUEUE_BYTES: usize = 256 * 1024 * 1024;
+const CHANNELS_MAX: usize = 32_000;
+/// Descriptors that are no channels: pollers, wakers, pipes, and what is accepted to be closed.
+const DESCRIPTORS_SPARE: usize = 100;
 const LARGEST_FRAME_KIB: u64 = 128;
 
 /// What the options allow the engine to hold: its pool, and what waits to be sent.
@@ -31,7 +37,7 @@ pub(crate) fn run() -> Fallible {
     let options = Options::default()
         .pool_messages(64, POOL_MESSAGES)
         .queue_bytes(CHANNEL_QUEUE_BYTES, ENGINE_QUEUE_BYTES)
-        .channels_max(19_000)
+        .channels_max(channels_max())
         .half_open_max(4_096);
     let engine = Engine::new(options)?;
     let mut group = engine.group()?;
@@ -64,6 +70,15 @@ pub(crate) fn run() -> Fallible {
     }
 }
 
+/// As many as there are descriptors for: who is refused is closed at once, and nobody waits meanwhile.
+fn channels_max() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
+    usize::try_from(descriptors)
+        .unwrap_or(usize::MAX)
+        .min(CHANNELS_MAX)
+        - DESCRIPTORS_SPARE
+}
+
 fn answer(message: &Message) -> Option<Message> {
     if message.op_code() == OpCode::Signal {
         return None;
@@ -77,9 +92,11 @@ fn answer(message: &Message) -> Option<Message> {
     Some(message.reply().ok()?.with_body(body))
 }
 
-/// What is not 0.
+/// How many hostile peers are connected, and all that is counted and not 0.
 fn counted(engine: &Engine, messages: u64) -> String {
     let m = engine.metrics();
+    // The others are the listener and the honest clients.
+    let hostile = m.channels_open.saturating_sub(1 + CLIENTS as usize);
     let all = [
         ("messages heard", messages),
         ("open", m.channels_open as u64),
@@ -97,7 +114,14 @@ fn counted(engine: &Engine, messages: u64) -> String {
         ("pool empty", m.pool_empty),
     ];
     let told = all.iter().filter(|(_, count)| *count > 0);
-    told.map(|(name, count)| format!("{name} {count}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let told: Vec<_> = told
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    format!("{hostile} {}", told.join(", "))
+}
+
+/// What [`counted`] has said.
+pub(crate) fn parse(line: &str) -> Fallible<(usize, String)> {
+    let (hostile, counted) = line.split_once(' ').ok_or("two things were counted")?;
+    Ok((hostile.parse()?, counted.to_owned()))
 }

@@ -13,6 +13,8 @@ const SIZE: (u32, u32) = (1_000, 900);
 const LINE: RGBColor = RGBColor(0x1b, 0x7f, 0x5c);
 const FONT: &str = "sans-serif";
 
+const POINTS_MAX: usize = 600;
+
 type Figure = fn(&Sample) -> f64;
 
 const PANELS: [(&str, Figure); 6] = [
@@ -34,7 +36,12 @@ pub(crate) fn draw(path: &Path, samples: &[Sample]) -> Fallible {
     area.fill(&WHITE).map_err(|error| failed(&error))?;
     let seconds = samples.last().map_or(1.0, |last| last.second as f64);
     for (panel, (name, figure)) in area.split_evenly((3, 2)).iter().zip(PANELS) {
-        let points = samples.iter().map(|s| (s.second as f64, figure(s)));
+        // More points than a panel has pixels would only be larger: the highest of those close together.
+        let together = samples.len().div_ceil(POINTS_MAX).max(1);
+        let points = samples.chunks(together).filter_map(|some| {
+            let highest = some.iter().map(figure).fold(0.0, f64::max);
+            Some((some.last()?.second as f64, highest))
+        });
         let points: Vec<_> = points.collect();
         let highest = points.iter().map(|point| point.1).fold(1.0, f64::max);
         let mut chart = ChartBuilder::on(panel)

@@ -1,0 +1,117 @@
+//! The end of a run: everything that is still to be done gets done, and is counted.
+
+use std::{mem, time::Duration};
+
+use tofu::{Engine, simulation::Keeper};
+
+use super::{Failure, World};
+use crate::{Broken, Promise, Report};
+
+/// How long everything may take to end once nothing goes wrong any more.
+const END_MAX: Duration = Duration::from_secs(300);
+
+impl World {
+    /// Ends the run: nothing goes wrong any more, each application is told to finish, and everything that
+    /// is still to be done must get done.
+    ///
+    /// # Errors
+    /// A promise was broken.
+    pub fn finish(&mut self) -> Result<Report, Box<Failure>> {
+        self.shared
+            .note(|| "nothing goes wrong any more".to_owned());
+        self.shared.network.state().calm_down();
+        self.is_ending = true;
+        for index in 0..self.groups.len() {
+            let group = &mut self.groups[index];
+            if !mem::replace(&mut group.is_told_to_finish, true) && group.channels.is_some() {
+                self.with_application(index, |application, group| application.finish(group));
+            }
+        }
+        let until = self.now() + END_MAX;
+        while !self.is_over() {
+            if !self.step(Some(until))? {
+                let how = format!("after {END_MAX:?}, {}", self.what_is_left());
+                return Err(self.failure(Broken::new(Promise::End, how)));
+            }
+        }
+        for index in 0..self.hosts.len() {
+            let checked = self.all_came_back(index);
+            self.checked(checked)?;
+        }
+        let gentle = self.faults.is_gentle();
+        let checked = {
+            let state = self.shared.network.state();
+            self.shared.ledger.finish(gentle, &state)
+        };
+        self.checked(checked)?;
+        let ledger = &self.shared.ledger;
+        Ok(Report {
+            seed: self.seed,
+            steps: self.steps,
+            elapsed: self.now(),
+            delivered: ledger.delivered,
+            returned: ledger.returned,
+            queue_full: ledger.queue_full,
+            pool_empty: ledger.pool_empty,
+            closed: ledger.closed.clone(),
+            gentle,
+        })
+    }
+
+    /// Whether nobody has anything to do any more.
+    fn is_over(&self) -> bool {
+        let groups = self
+            .groups
+            .iter()
+            .all(|group| group.channels.is_none() && group.closing.is_none());
+        let state = self.shared.network.state();
+        let hosts = self.hosts.iter().all(|host| {
+            let is_called = |keeper: &Keeper| state.ready_since(keeper.poller()).is_some();
+            host.shutdown.is_none() && !host.keeper.as_ref().is_some_and(is_called)
+        });
+        drop(state);
+        let open = self.hosts.iter().filter_map(|host| host.engine.as_ref());
+        let hosts = hosts && open.map(Engine::metrics).all(|it| it.channels_open == 0);
+        groups && hosts
+    }
+
+    pub(super) fn what_is_left(&self) -> String {
+        let serving = self
+            .groups
+            .iter()
+            .filter(|it| it.channels.is_some())
+            .count();
+        let closing = self.groups.iter().filter(|it| it.closing.is_some()).count();
+        let open: usize = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.engine.as_ref())
+            .map(|engine| engine.metrics().channels_open)
+            .sum();
+        format!("{serving} groups serve, {closing} close, {open} channels are open")
+    }
+
+    fn all_came_back(&mut self, host: usize) -> Result<(), Broken> {
+        let Some(engine) = &self.hosts[host].engine else {
+            return Ok(());
+        };
+        let left = engine.metrics();
+        let levels = [
+            left.channels_open,
+            left.half_open,
+            left.pool_messages_out,
+            left.queued_bytes,
+        ];
+        if levels == [0; 4] {
+            return Ok(());
+        }
+        Err(Broken::new(
+            Promise::Bounds,
+            format!(
+                "host {host} has {} channels, {} half-open, {} messages out of the pool and {} bytes \
+                 queued when all is over",
+                levels[0], levels[1], levels[2], levels[3]
+            ),
+        ))
+    }
+}

@@ -1,0 +1,149 @@
+//! One thing after the other: who is next, and what must hold in between.
+
+use std::time::Duration;
+
+use super::{Failure, World};
+use crate::{Broken, Promise, ledger::Ledger};
+
+/// Steps after which a run is taken to be endless.
+const STEPS_MAX: usize = 400_000;
+/// Steps from one look at the bounds to the next.
+const STEPS_UNTIL_LOOK: usize = 16;
+
+/// Who acts next.
+#[derive(Clone, Copy, Debug)]
+enum Actor {
+    Network,
+    Keeper(usize),
+    Group(usize),
+    Shutdown(usize),
+}
+
+impl World {
+    /// Lets the next thing happen, if it is due by then. `false` says that there is none.
+    pub(super) fn step(&mut self, until: Option<Duration>) -> Result<bool, Box<Failure>> {
+        let Some((due, actor)) = self.next() else {
+            if let Some(until) = until {
+                self.shared.network.state().now = until;
+            }
+            return Ok(false);
+        };
+        if let Some(until) = until
+            && due > until
+        {
+            self.shared.network.state().now = until;
+            return Ok(false);
+        }
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            let how = format!("{STEPS_MAX} steps, {}", self.what_is_left());
+            return Err(self.failure(Broken::new(Promise::End, how)));
+        }
+        let cost = self.shared.random.duration(Duration::from_micros(5));
+        {
+            let mut state = self.shared.network.state();
+            state.now = state.now.max(due) + cost;
+        }
+        match actor {
+            Actor::Network => self.shared.network.state().go_on(),
+            Actor::Keeper(host) => self.keep(host),
+            Actor::Group(group) => self.turn(group),
+            Actor::Shutdown(host) => self.look_at_shutdown(host),
+        }
+        if self.steps.is_multiple_of(STEPS_UNTIL_LOOK) {
+            self.look();
+        }
+        match self.shared.broken.take() {
+            Some(broken) => Err(self.failure(broken)),
+            None => Ok(true),
+        }
+    }
+
+    /// Who is next, and when.
+    fn next(&mut self) -> Option<(Duration, Actor)> {
+        let state = self.shared.network.state();
+        let mut all: Vec<(Duration, Actor)> = Vec::with_capacity(16);
+        all.extend(state.next_due().map(|due| (due, Actor::Network)));
+        for (index, host) in self.hosts.iter().enumerate() {
+            if let Some(keeper) = &host.keeper {
+                let called = state.ready_since(keeper.poller());
+                let due = [called, host.keeper_due].into_iter().flatten().min();
+                let due = due.map(|due| (due + host.keeper_lag).max(host.stopped_until));
+                all.extend(due.map(|due| (due, Actor::Keeper(index))));
+            }
+            if host.shutdown.is_some() {
+                let due = host.looks_at.max(host.stopped_until);
+                all.push((due, Actor::Shutdown(index)));
+            }
+        }
+        let now = state.now;
+        drop(state);
+        for (index, group) in self.groups.iter().enumerate() {
+            if group.channels.is_none() && group.closing.is_none() {
+                continue;
+            }
+            let woken = group.woken.is_up().then_some(now);
+            let alarm = group.alarm.map(|alarm| alarm + group.lag);
+            let due = [group.back_at, alarm, woken].into_iter().flatten().min();
+            let stopped_until = self.hosts[group.host].stopped_until;
+            all.extend(due.map(|due| (due.max(stopped_until), Actor::Group(index))));
+        }
+        let first = all.iter().map(|(due, _)| (*due).max(now)).min()?;
+        let who: Vec<_> = all
+            .into_iter()
+            .filter(|(due, _)| (*due).max(now) == first)
+            .collect();
+        let one = self.shared.random.below(who.len());
+        Some(who[one])
+    }
+
+    fn keep(&mut self, host: usize) {
+        self.shared.note(|| format!("host {host}'s keeper looks"));
+        let lag_max = self.lag_max(self.faults.keeper_lag_max);
+        let state = &mut self.hosts[host];
+        let Some(keeper) = &mut state.keeper else {
+            return;
+        };
+        keeper.turn();
+        let now = self.shared.now();
+        state.keeper_due = keeper.patience().map(|patience| now + patience);
+        state.keeper_lag = self.shared.random.duration(lag_max);
+    }
+
+    /// Once the end has come, nobody is slow any more.
+    pub(super) fn lag_max(&self, max: Duration) -> Duration {
+        if self.is_ending {
+            max.min(Duration::from_millis(1))
+        } else {
+            max
+        }
+    }
+
+    /// Looks at what must always hold.
+    fn look(&mut self) {
+        let mut has_messages = Vec::new();
+        for index in 0..self.hosts.len() {
+            let host = &self.hosts[index];
+            let Some(engine) = &host.engine else {
+                has_messages.push(false);
+                continue;
+            };
+            let metrics = engine.metrics();
+            has_messages.push(metrics.pool_messages_out < host.limits.pool_messages);
+            let checked = Ledger::bounds(index, &metrics, &host.limits);
+            self.shared.hold(checked);
+        }
+        let checked = {
+            let state = self.shared.network.state();
+            let now = state.now;
+            self.shared.ledger.progress(
+                now,
+                &state,
+                self.faults.keeper_lag_max,
+                |host| has_messages[host],
+                |host| self.hosts[host].stopped_until > now,
+            )
+        };
+        self.shared.hold(checked);
+    }
+}
