@@ -5,14 +5,14 @@
 //! | [`Calls`] | many requests under way at once, each with its deadline and what you want to remember of it |
 //! | [`Reconnect`] | one connection that is to be there: connects, waits, connects again, and says what came back |
 //! | [`Heartbeat`] | peers that have fallen silent |
-//! | [`stream`] | bytes without end, sent and received in parts |
+//! | [`stream`] | a run of bytes of any length, sent and received in parts |
 //!
-//! They do no I/O, own no thread and read no clock. Yours is the loop: it gives a helper what
+//! The first three do no I/O, own no thread and read no clock. Yours is the loop: it gives a helper what
 //! [`recv_timeout`](crate::ChannelGroup::recv_timeout) returns and the time, and is told what became of it. What a
 //! helper has to post, it posts with what you lend it, which is anything that can [`Post`]: a group, a poster, a
 //! simulator's group.
 //!
-//! The methods are the same ones:
+//! Their methods are the same ones:
 //!
 //! * `handle` is told of an event, and gives it back unless it is the helper's own business;
 //! * `poll` tells what has happened, one thing after the other, until it says `None`
