@@ -828,7 +828,7 @@ mod tests {
         let group = engine.group().expect("a group");
         let peers = [place.connect(&group), place.connect(&group)];
         for (number, _) in peers.iter().cycle().take(8) {
-            let signals = (0..3).map(|_| group.message(OpCode::Signal, *number));
+            let signals = (0..3).map(|_| group.signal(*number));
             let posted = group.post_many(&mut signals.collect());
             posted.expect("the socket takes them");
             // The keeper gives it up when it finds nothing gathered.
