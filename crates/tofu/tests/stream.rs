@@ -347,7 +347,8 @@ fn streams_take_turns_on_one_channel_in_both_directions() {
                         is_full |= step == Step::Full;
                         step != Step::Done
                     });
-                    let event = if is_full || senders.is_empty() {
+                    let is_waiting = senders.is_empty() && whole < seeds.len();
+                    let event = if is_full || is_waiting {
                         Some(next(&mut group))
                     } else {
                         group.try_recv().unwrap()
