@@ -359,6 +359,9 @@ impl Message {
 
     /// The answer to this message, empty, with its channel and id.
     ///
+    /// The answer to a signal is a signal: two peers that both answer all they can would never stop. Where the
+    /// other side may do so too, answer only what [is a request](Self::is_request).
+    ///
     /// # Errors
     /// The message is an answer itself (or an order to close): nothing answers it.
     ///
@@ -603,6 +606,23 @@ impl Message {
     #[inline]
     pub fn channel(&self) -> ChannelNumber {
         self.content.channel
+    }
+
+    /// Whether its sender waits for an answer: a HelloRequest, a Request, a ByeRequest (and a WelcomeRequest, which
+    /// its engine answers).
+    ///
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{ChannelNumber, Message};
+    ///
+    /// let channel = ChannelNumber::new(1);
+    /// assert!(Message::request(channel).is_request());
+    /// assert!(Message::bye_request(channel).is_request());
+    /// assert!(!Message::signal(channel).is_request());
+    /// ```
+    #[inline]
+    pub fn is_request(&self) -> bool {
+        self.content.op_code.role() == Role::Request
     }
 
     /// Its correlation id.

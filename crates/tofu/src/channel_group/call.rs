@@ -140,7 +140,7 @@ impl ChannelGroup {
     }
 
     fn start_call(&mut self, request: Message) -> Result<Call, CallError> {
-        if request.op_code().role() != Role::Request {
+        if !request.is_request() {
             return Err(CallError::NoAnswer(request));
         }
         let call = Call {
