@@ -23,8 +23,9 @@ use crate::{
     warnings,
 };
 
-/// Connections accepted from one listener in one turn.
-const ACCEPTS_MAX: usize = 64;
+/// Connections accepted from one listener in one turn: few, for each costs as much as many messages, and who is
+/// connected already waits for its answer.
+const ACCEPTS_MAX: usize = 8;
 /// How long a listener pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
