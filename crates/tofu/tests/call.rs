@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{Arc, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
     time::Duration,
@@ -271,6 +271,28 @@ fn a_call_does_not_wait_for_what_the_pool_keeps_out() {
     });
 }
 
+/// The application has not read yet that it was empty, and has dropped what it had.
+#[test]
+fn a_call_does_not_mind_that_the_pool_was_empty_before() {
+    over_both(|address| {
+        let clients = engine_with(Options::default().pool_messages(0, 2));
+        let mut p = pair_between(&engine(), &clients, address);
+        for _ in 0..3 {
+            p.server.post(Message::signal(p.at_server)).unwrap();
+        }
+        eventually("the pool is empty", || clients.metrics().pool_empty > 0);
+        for _ in 0..2 {
+            message_of(&mut p.client, OpCode::Signal);
+        }
+        let stop = p.server.poster();
+        let serving = echo(p.server);
+        let answer = p.client.call(Message::request(p.at_client), WATCHDOG);
+        assert_eq!(answer.unwrap().op_code(), OpCode::Response);
+        stop.notify(None);
+        drop(serving.join("serving"));
+    });
+}
+
 #[test]
 fn a_call_as_a_task_loses_nothing_when_it_is_dropped() {
     over_both(|address| {
@@ -383,6 +405,46 @@ fn post_timeout_waits_for_room() {
         assert!(matches!(next(&mut p.server), Event::Notified(None)));
         assert!(matches!(next(&mut p.server), Event::Drained(_)));
     });
+}
+
+/// Who only posts, and never receives, keeps no events for that.
+#[test]
+fn post_timeout_keeps_one_word_of_room() {
+    const ROUNDS: usize = 5;
+    let engine = engine_with(Options::default().queue_bytes(200_000, 1 << 20));
+    let p = raw_pair(&engine, &loopback());
+    let (mut server, channel, mut raw) = (p.server, p.at_server, p.raw);
+    let (read_up_to, reads) = mpsc::channel();
+    let reading = Watched::start(move || {
+        let mut read = 0;
+        for up_to in reads {
+            for number in read..up_to {
+                assert_eq!(number_of(&raw.recv()), number);
+            }
+            read = up_to;
+        }
+        raw
+    });
+    let mut posted = 0;
+    for _ in 0..ROUNDS {
+        let refused = loop {
+            match server.post(numbered(channel, posted, 60_000)) {
+                Ok(_) => posted += 1,
+                Err(refused) => break refused.into_message(),
+            }
+        };
+        read_up_to.send(posted).unwrap();
+        server.post_timeout(refused, WATCHDOG).unwrap();
+        posted += 1;
+    }
+    let mut drained = 0;
+    while let Some(event) = server.try_recv().unwrap() {
+        drained += usize::from(matches!(event, Event::Drained(_)));
+    }
+    // One that was put aside, and perhaps one that came since.
+    assert!((1..=2).contains(&drained), "{drained}");
+    drop(read_up_to);
+    drop(reading.join("reading"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl ChannelGroup {
         let deadline = Instant::now().checked_add(timeout);
         loop {
             if self.fetched.is_empty() {
-                if call.pool_is_empty {
+                if self.is_starved(&mut call) {
                     return Err(CallError::PoolEmpty);
                 }
                 self.fetch(deadline, &mut Vec::new())?;
@@ -159,6 +159,12 @@ impl ChannelGroup {
         Ok(call)
     }
 
+    /// Whether nothing can be received. That the pool was empty may be news from before the call.
+    fn is_starved(&self, call: &mut Call) -> bool {
+        call.pool_is_empty &= self.group.engine.pool.is_empty();
+        call.pool_is_empty
+    }
+
     /// Goes through the events that were fetched.
     fn look_for(&mut self, call: &mut Call) -> Option<Result<Message, CallError>> {
         while let Some(event) = self.fetched.pop() {
@@ -185,7 +191,7 @@ impl ChannelGroup {
             if let Some(answer) = self.look_for(call) {
                 return Poll::Ready(answer);
             }
-            if call.pool_is_empty {
+            if self.is_starved(call) {
                 return Poll::Ready(Err(CallError::PoolEmpty));
             }
             ready!(self.poll_fetch(context))?;
@@ -200,8 +206,14 @@ impl ChannelGroup {
                     Event::Drained(channel) | Event::Closed { channel, .. } => *channel == wanted,
                     _ => false,
                 };
-                // Others may have been refused as well, and count on the event.
-                self.aside.push_back(event);
+                // Others may have been refused as well, and count on the event. One says as much as many.
+                let is_known = matches!(event, Event::Drained(_))
+                    && self.aside.iter().any(|other| {
+                        matches!(other, Event::Drained(_)) && other.channel() == event.channel()
+                    });
+                if !is_known {
+                    self.aside.push_back(event);
+                }
                 if says_so {
                     return true;
                 }
