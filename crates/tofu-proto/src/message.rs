@@ -488,7 +488,7 @@ impl Message {
     ///
     /// The name is trimmed, and so is the value when it is read. A name that is empty or has `:`, CR or LF in it, or a value that is empty
     /// or has CR or LF in it, cannot be sent: posting the message tells so
-    /// ([`Refusal::InvalidHeader`]); [`push_header`](Self::push_header) tells it at once.
+    /// ([`Refusal::InvalidHeader`](crate::Refusal::InvalidHeader)); [`push_header`](Self::push_header) tells it at once.
     ///
     /// ```
     /// # use tofu_proto as tofu;
@@ -509,7 +509,7 @@ impl Message {
     }
 
     /// With this body, in place of the one it had. A message has at most 65,535 bytes of it: more are refused
-    /// when it is posted ([`Refusal::InvalidBodyLen`]).
+    /// when it is posted ([`Refusal::InvalidBodyLen`](crate::Refusal::InvalidBodyLen)).
     ///
     /// ```
     /// # use tofu_proto as tofu;
