@@ -1,6 +1,9 @@
 //! What `recv` returns, and the inbox in which it waits.
 
-use std::{collections::VecDeque, fmt, io};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt, io,
+};
 
 use tofu_proto::{Address, ChannelNumber, Message, MessageId, OpType, Status, Unsent, Violation};
 
@@ -42,7 +45,8 @@ pub enum Event {
         /// Why it came back.
         reason: Reason,
     },
-    /// A queue that was full has room again: post to this channel again.
+    /// A queue that was full has room again: post to this channel again. It is told once, however often there was
+    /// room before it is received.
     Drained(ChannelNumber),
     /// Reading has stopped because all messages of the pool are out: drop some.
     PoolEmpty,
@@ -276,6 +280,8 @@ impl std::error::Error for RecvError {}
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     entries: VecDeque<Entry>,
+    /// Channels whose `Drained` is among them. Who is refused again and again, and does not receive, is told once.
+    drained: BTreeSet<ChannelNumber>,
 }
 
 #[derive(Debug)]
@@ -291,6 +297,11 @@ enum Entry {
 
 impl Inbox {
     pub(crate) fn push(&mut self, event: Event) {
+        if let Event::Drained(channel) = event
+            && !self.drained.insert(channel)
+        {
+            return;
+        }
         self.entries.push_back(Entry::Event(event));
     }
 
@@ -321,6 +332,9 @@ impl Inbox {
                 let Some(Entry::Event(event)) = self.entries.pop_front() else {
                     return None;
                 };
+                if let Event::Drained(channel) = &event {
+                    self.drained.remove(channel);
+                }
                 return Some(event);
             };
             let reason = *reason;
@@ -343,6 +357,7 @@ impl Inbox {
 
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
+        self.drained.clear();
     }
 
     /// Gives the messages' memory back to the pool: nobody reads them before long.

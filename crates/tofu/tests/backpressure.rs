@@ -218,6 +218,30 @@ fn what_fits_because_of_the_channels_own_part_is_told() {
     group.post(error.into_message()).expect("as it was told");
 }
 
+/// Who only posts, and is refused again and again, has no memory grow with words that it does not receive.
+#[test]
+fn room_is_told_once_to_who_does_not_receive() {
+    const ROUNDS: usize = 10;
+    over_both(|address| {
+        let engine = Engine::new(Options::default().queue_bytes(4 * BODY, MIB)).unwrap();
+        let mut p = raw_pair(&engine, address);
+        let mut next = 1;
+        for _ in 0..ROUNDS {
+            let refused = fill(&p.server, p.at_server, next);
+            read(&mut p.raw, next..refused);
+            next = refused;
+            eventually("room", || engine.metrics().queued_bytes == 0);
+        }
+        // What came while the first word was fetched is the second.
+        let mut words = 0;
+        while let Some(event) = p.server.try_recv().unwrap() {
+            assert!(matches!(event, Event::Drained(of) if of == p.at_server));
+            words += 1;
+        }
+        assert!((1..=2).contains(&words), "{words} words");
+    });
+}
+
 /// One peer that never reads again may take most of the engine's bytes, but not the others' word.
 #[test]
 fn a_peer_that_never_reads_does_not_keep_the_others_from_their_room() {

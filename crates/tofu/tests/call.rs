@@ -410,7 +410,7 @@ fn post_timeout_waits_for_room() {
 /// Who only posts, and never receives, keeps no events for that.
 #[test]
 fn post_timeout_keeps_one_word_of_room() {
-    const ROUNDS: usize = 5;
+    const ROUNDS: usize = 10;
     let engine = engine_with(Options::default().queue_bytes(200_000, 1 << 20));
     let p = raw_pair(&engine, &loopback());
     let (mut server, channel, mut raw) = (p.server, p.at_server, p.raw);
@@ -441,8 +441,8 @@ fn post_timeout_keeps_one_word_of_room() {
     while let Some(event) = server.try_recv().unwrap() {
         drained += usize::from(matches!(event, Event::Drained(_)));
     }
-    // One that was put aside, and perhaps one that came since.
-    assert!((1..=2).contains(&drained), "{drained}");
+    // One that was put aside, one that was fetched after it, and one that came since.
+    assert!((1..=3).contains(&drained), "{drained}");
     drop(read_up_to);
     drop(reading.join("reading"));
 }
