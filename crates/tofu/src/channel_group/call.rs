@@ -145,7 +145,7 @@ impl ChannelGroup {
         }
         let call = Call {
             request: self.post(request)?,
-            pool_is_empty: false,
+            pool_was_empty: false,
         };
         // The peer's bye may have been put aside before.
         if call.request.op_code == OpCode::ByeRequest {
@@ -161,8 +161,18 @@ impl ChannelGroup {
 
     /// Whether nothing can be received. That the pool was empty may be news from before the call.
     fn is_starved(&self, call: &mut Call) -> bool {
-        call.pool_is_empty &= self.group.engine.pool.is_empty();
-        call.pool_is_empty
+        if !call.pool_was_empty {
+            return false;
+        }
+        // Who drives has messages at hand for a moment that are in use by nobody: not while the seat is ours.
+        let Some(mut driver) = self.group.take_seat() else {
+            return false;
+        };
+        call.pool_was_empty = driver.is_starving();
+        let is_starved =
+            call.pool_was_empty && driver.inbox().is_empty() && self.group.engine.pool.is_empty();
+        self.group.leave(driver, 0);
+        is_starved
     }
 
     /// Goes through the events that were fetched.
@@ -230,8 +240,9 @@ impl ChannelGroup {
 #[derive(Debug)]
 struct Call {
     request: Header,
-    /// Nothing more can come before messages that were put aside, or that the application has, are read.
-    pool_is_empty: bool,
+    /// Channels have starved, and may do so still: nothing more can come then before messages that were put aside, or
+    /// that the application has, are read.
+    pool_was_empty: bool,
 }
 
 impl Call {
@@ -251,7 +262,7 @@ impl Call {
             }
             // The error of the call says it.
             Event::PoolEmpty => {
-                self.pool_is_empty = true;
+                self.pool_was_empty = true;
                 return None;
             }
             _ => {}

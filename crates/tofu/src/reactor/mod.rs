@@ -247,7 +247,12 @@ impl Reactor {
 
     /// Whether the driver has something to do at once.
     pub(crate) fn is_busy(&self, group: &Group) -> bool {
-        !self.unfinished.is_empty() || (!self.starved.is_empty() && self.may_receive(group))
+        !self.unfinished.is_empty() || (self.is_starving() && self.may_receive(group))
+    }
+
+    /// Whether channels wait for a message of the pool.
+    pub(crate) fn is_starving(&self) -> bool {
+        !self.starved.is_empty()
     }
 
     /// When the driver last looked at the clock.
