@@ -119,7 +119,7 @@ fn thousands_of_connections_leave_nothing_behind() {
         assert_eq!(metrics.accepted, CONNECTIONS as u64);
         assert_eq!((metrics.half_open, metrics.pool_messages_out), (0, 0));
         assert_eq!(metrics.queued_bytes, 0);
-        assert_eq!(descriptors(), at_rest);
+        assert!(descriptors() <= at_rest);
 
         // The server is as good as new.
         let mut raw = Raw::hello(&address);
@@ -131,7 +131,8 @@ fn thousands_of_connections_leave_nothing_behind() {
         drop(raw);
         drop(server);
         watched("dropping the engine", || drop(engine));
-        assert_eq!(descriptors(), before);
+        // What an engine before this one had may have been counted, on its way out.
+        assert!(descriptors() <= before);
     });
 }
 
@@ -214,6 +215,6 @@ fn channels_that_never_connect_give_their_numbers_back() {
             book.close(channel);
         }
         assert_eq!(usize::from(book.highest), QUARANTINE + 1);
-        assert_eq!(descriptors(), at_rest);
+        assert!(descriptors() <= at_rest);
     });
 }
