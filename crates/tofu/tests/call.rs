@@ -405,10 +405,14 @@ fn post_timeout_waits_for_room() {
             .post_timeout(error.into_message(), WATCHDOG)
             .unwrap();
         drop(reading.join("reading"));
-        assert!(matches!(
-            next_but_drained(&mut p.server),
-            Event::Notified(None)
-        ));
+        let (mut is_notified, mut is_drained) = (false, false);
+        while !(is_notified && is_drained) {
+            match next(&mut p.server) {
+                Event::Notified(None) => is_notified = true,
+                Event::Drained(_) => is_drained = true,
+                other => panic!("not due: {other:?}"),
+            }
+        }
     });
 }
 
@@ -442,32 +446,39 @@ fn post_timeout_keeps_one_word_of_room() {
         server.post_timeout(refused, WATCHDOG).unwrap();
         posted += 1;
     }
+    // All is read, so there is no more to tell.
+    read_up_to.send(posted).unwrap();
+    eventually("room", || engine.metrics().queued_bytes == 0);
     let mut drained = 0;
     while let Some(event) = server.try_recv().unwrap() {
         drained += usize::from(matches!(event, Event::Drained(_)));
     }
-    // One that was put aside, one that was fetched after it, and one that came since.
-    assert!((1..=3).contains(&drained), "{drained}");
+    // One that was put aside, and perhaps one that came since.
+    assert!((1..=2).contains(&drained), "{drained}");
     drop(read_up_to);
     drop(reading.join("reading"));
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn post_timeout_ends_with_the_channel() {
-    let engine = engine_with(Options::default().queue_bytes(200_000, 1 << 20));
-    let mut group = engine.group().unwrap();
-    let poster = group.poster();
-    // Nothing leaves, so there never is room.
-    let (socket, address) = refusing_address();
-    let _waiting = deafen(&socket);
-    let hello = group.post(Message::hello_request(&address)).unwrap();
-    let channel = hello.channel;
-    while group.post(numbered(channel, 1, 60_000)).is_ok() {}
-    let waiting =
-        Watched::start(move || group.post_timeout(numbered(channel, 2, 60_000), WATCHDOG));
+    let options = Options::default().queue_bytes(200_000, 1 << 20);
+    let engine = engine_with(options);
+    let p = raw_pair(&engine, &loopback());
+    let (mut server, channel) = (p.server, p.at_server);
+    while server.post(numbered(channel, 1, 60_000)).is_ok() {}
+    let mut raw = p.raw;
+    // The system may take more than it did at first.
+    let waiting = Watched::start(move || {
+        loop {
+            let posted = server.post_timeout(numbered(channel, 2, 60_000), WATCHDOG);
+            if let Err(error) = posted {
+                break error;
+            }
+        }
+    });
     // It has been refused at least twice, or is about to be.
-    poster.post(Message::bye_signal(channel)).unwrap();
-    let error = waiting.join("refused").unwrap_err();
+    raw.read_some(&mut [0; 100]);
+    raw.reset();
+    let error = waiting.join("refused");
     assert!(error.refusal().is_channel_over(), "{error}");
 }

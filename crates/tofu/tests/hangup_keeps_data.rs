@@ -196,7 +196,8 @@ fn what_was_queued_comes_back_behind_what_was_received_and_before_the_end() {
         let (address, _) = listen(&mut server, address);
         let mut raw = Raw::hello_narrow(&address);
         let channel = message_of(&mut server, OpCode::HelloRequest).channel();
-        let posted = post_until_queued(&server, channel, &engine, 1 << 20);
+        // The system takes some more when the peer reads.
+        let posted = post_until_queued(&server, channel, &engine, 2 << 20);
         send_all(&mut raw, 100);
         // It reads the beginning of a message, so that this one is partly sent.
         raw.take(30_000);
@@ -204,8 +205,7 @@ fn what_was_queued_comes_back_behind_what_was_received_and_before_the_end() {
         let heard = hear_to_the_end(&mut server, channel, 1);
         assert!(heard.messages.into_iter().eq(0..100));
         let first = posted - heard.returned.len();
-        // Of the 17 that were queued the system has taken one or two when the peer read.
-        assert!(heard.returned.len() > 10);
+        assert!(heard.returned.len() >= (1 << 20) / 60_024);
         assert!(heard.returned.into_iter().eq(first..posted));
         assert_eq!(engine.metrics().queued_bytes, 0);
     });

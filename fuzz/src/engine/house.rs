@@ -23,7 +23,7 @@ pub(super) const POOL_MAX: usize = 16;
 /// The least that is allowed.
 pub(super) const CHANNEL_QUEUE_MAX: usize = 131_086;
 pub(super) const ENGINE_QUEUE_MAX: usize = 2 * CHANNEL_QUEUE_MAX;
-/// A hello always fits, and so does a bye, which may be as long as any message.
+/// A hello always fits. So does a bye, but that may be long, and counts for itself.
 pub(super) const ALWAYS_FITS: usize = 4_096;
 /// The two listeners, and the two ends of the honest channel.
 pub(super) const CHANNELS_BEFORE: usize = 4;

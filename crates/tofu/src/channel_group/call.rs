@@ -211,8 +211,9 @@ impl ChannelGroup {
     /// Waits until a channel may have room, or is closed.
     fn has_room_before(&mut self, deadline: Option<Instant>, wanted: ChannelNumber) -> bool {
         loop {
+            let mut has_room = false;
             while let Some(event) = self.fetched.pop() {
-                let says_so = match &event {
+                has_room |= match &event {
                     Event::Drained(channel) | Event::Closed { channel, .. } => *channel == wanted,
                     _ => false,
                 };
@@ -224,9 +225,9 @@ impl ChannelGroup {
                 if !is_known {
                     self.aside.push_back(event);
                 }
-                if says_so {
-                    return true;
-                }
+            }
+            if has_room {
+                return true;
             }
             if self.fetch(deadline, &mut Vec::new()).is_err() || self.fetched.is_empty() {
                 self.say_unread(self.has_events());
