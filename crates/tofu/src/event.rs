@@ -284,18 +284,24 @@ pub(crate) struct Inbox {
     drained: BTreeSet<ChannelNumber>,
 }
 
+/// As small as an event: what comes in a burst lies close together.
 #[derive(Debug)]
 enum Entry {
     Event(Event),
-    Unsent {
-        messages: Unsent,
-        reason: Reason,
-        /// They still count against the engine's queue bytes.
-        _charge: Charge,
-    },
+    Unsent(Box<Returning>),
+}
+
+/// What a channel could not send, on its way back.
+#[derive(Debug)]
+struct Returning {
+    messages: Unsent,
+    reason: Reason,
+    /// They still count against the engine's queue bytes.
+    _charge: Charge,
 }
 
 impl Inbox {
+    #[inline]
     pub(crate) fn push(&mut self, event: Event) {
         if let Event::Drained(channel) = event
             && !self.drained.insert(channel)
@@ -308,11 +314,11 @@ impl Inbox {
     /// All that a channel could not send, each to come back for `reason`.
     pub(crate) fn push_unsent(&mut self, messages: Unsent, reason: Reason, charge: Charge) {
         if !messages.is_empty() {
-            self.entries.push_back(Entry::Unsent {
+            self.entries.push_back(Entry::Unsent(Box::new(Returning {
                 messages,
                 reason,
                 _charge: charge,
-            });
+            })));
         }
     }
 
@@ -323,27 +329,29 @@ impl Inbox {
         }
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        loop {
-            let Entry::Unsent {
-                messages, reason, ..
-            } = self.entries.front_mut()?
-            else {
-                let Some(Entry::Event(event)) = self.entries.pop_front() else {
-                    return None;
-                };
+        match self.entries.pop_front()? {
+            Entry::Event(event) => {
                 if let Event::Drained(channel) = &event {
                     self.drained.remove(channel);
                 }
-                return Some(event);
-            };
-            let reason = *reason;
-            if let Some(mut message) = messages.next() {
-                message.set_status(reason.status());
-                return Some(Event::Returned { message, reason });
+                Some(event)
             }
-            self.entries.pop_front();
+            Entry::Unsent(returning) => self.pop_returned(returning),
         }
+    }
+
+    /// The next one of those that return, or what is behind them.
+    #[cold]
+    fn pop_returned(&mut self, mut returning: Box<Returning>) -> Option<Event> {
+        let Some(mut message) = returning.messages.next() else {
+            return self.pop();
+        };
+        let reason = returning.reason;
+        message.set_status(reason.status());
+        self.entries.push_front(Entry::Unsent(returning));
+        Some(Event::Returned { message, reason })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
