@@ -4,6 +4,7 @@
 
 use alloc::{
     borrow::ToOwned,
+    boxed::Box,
     string::{String, ToString},
 };
 use core::{fmt, str::FromStr};
@@ -73,7 +74,10 @@ pub const UDS_PATH_MAX: usize = if cfg!(any(target_os = "linux", target_os = "an
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address(Place);
+pub struct Address(
+    /// Apart, so that an event that may hold an address is no larger for it.
+    Box<Place>,
+);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
@@ -105,7 +109,7 @@ impl Address {
         if host.contains(is_bad) {
             return Err(AddressError::new(&host, Fault::Host));
         }
-        Ok(Self(Place::Tcp { host, port }))
+        Ok(Self(Box::new(Place::Tcp { host, port })))
     }
 
     /// A Unix domain socket: a path, or `@` and a name in Linux's abstract namespace.
@@ -135,7 +139,7 @@ impl Address {
         if path.contains(|c: char| c == '|' || c.is_control()) || path.ends_with(' ') {
             return Err(AddressError::new(&path, Fault::Path));
         }
-        Ok(Self(Place::Uds { path }))
+        Ok(Self(Box::new(Place::Uds { path })))
     }
 
     /// Reads an address out of a text header, where only the protocol's form may stand: the header
@@ -175,7 +179,7 @@ impl Address {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn host(&self) -> Option<&str> {
-        match &self.0 {
+        match &*self.0 {
             Place::Tcp { host, .. } => Some(host),
             Place::Uds { .. } => None,
         }
@@ -192,7 +196,7 @@ impl Address {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn port(&self) -> u16 {
-        match &self.0 {
+        match &*self.0 {
             Place::Tcp { port, .. } => *port,
             Place::Uds { .. } => 0,
         }
@@ -209,7 +213,7 @@ impl Address {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn path(&self) -> Option<&str> {
-        match &self.0 {
+        match &*self.0 {
             Place::Uds { path } => Some(path),
             Place::Tcp { .. } => None,
         }
@@ -244,7 +248,7 @@ impl Address {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check_connect(&self) -> Result<(), AddressError> {
-        match &self.0 {
+        match &*self.0 {
             Place::Tcp { port: 0, .. } => {
                 Err(AddressError::new(&self.to_string(), Fault::ConnectToPort0))
             }
@@ -255,7 +259,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Place::Tcp { host, port } => write!(f, "tcp|{host}|{port}"),
             Place::Uds { path } => write!(f, "uds|{path}"),
         }
