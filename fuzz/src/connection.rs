@@ -221,7 +221,7 @@ impl Talk {
                 peer.post(message, now);
             }
             What::TakeDone { spare_max } => {
-                while let Some(done) = peer.connection.take_done() {
+                for done in peer.connection.done().drain(..) {
                     assert!(done.home().is_none(), "a pool's goes home by itself");
                 }
                 peer.connection.spare_memory().truncate(spare_max.into());

@@ -112,6 +112,7 @@ impl Group {
             Ok(header) => header,
             Err(error) => return Err(self.refused(token, peer, error)),
         };
+        blanks::keep(peer.connection.done());
         self.write_or_gather(channel, is_bye(header.op_code));
         Ok(header)
     }
@@ -152,6 +153,7 @@ impl Group {
                 self.flush(token, peer);
             }
         };
+        blanks::keep(peer.connection.done());
         self.write_or_gather(channel, says_bye);
         outcome
     }
@@ -183,9 +185,6 @@ impl Group {
         let header = peer
             .connection
             .post(message, bytes_max, now, next_message_id)?;
-        while let Some(done) = peer.connection.take_done() {
-            blanks::keep(done);
-        }
         peer.note_queued();
         Ok(header)
     }

@@ -447,22 +447,21 @@ impl Connection {
         self.queue.settle();
     }
 
-    /// A message that has done its work, for it has left or its bytes were copied: its memory serves another
-    /// one. To be asked for after each post and write, until there is none: an idle connection should hold
-    /// no message.
+    /// Messages that have done their work, for they have left or their bytes were copied: their memory serves
+    /// others. A few at most, for the driver to take after each post and write: an idle connection should hold no
+    /// message.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// let len = client.queue().bytes();
     /// client.handle_sent(len, now);
-    /// assert!(client.take_done().is_some()); // the hello's memory
-    /// assert!(client.take_done().is_none());
+    /// assert_eq!(client.done().drain(..).count(), 1); // the hello's memory
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn take_done(&mut self) -> Option<Message> {
-        self.queue.take_done()
+    pub fn done(&mut self) -> &mut Vec<Message> {
+        self.queue.done()
     }
 
     /// The memory in which the queue will put the next frames that leave together, for the driver to give

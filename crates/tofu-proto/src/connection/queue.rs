@@ -4,8 +4,9 @@
 //! the only one of a quiet channel, stay in their message and are written from there. Nothing needs
 //! to be noted per frame: a frame tells its own length, so what has not left is found by walking.
 //!
-//! The invariant: `sent` is less than the first chunk's length, or 0 if there is none; `bytes` is
-//! what all chunks hold less `sent`.
+//! The invariant: what waits is `first`, then `rest`, then `tail`; `rest` is empty while there is no `first`.
+//! `sent` is less than the length of the first of them, or 0 if there is none; `bytes` is what all hold less
+//! `sent`.
 
 use alloc::{collections::VecDeque, vec::Vec};
 use core::mem;
@@ -17,7 +18,7 @@ const COPIED_MAX: usize = 4 * 1024;
 /// Bytes of copied frames in one chunk at most.
 const CHUNK_MAX: usize = 64 * 1024;
 /// Messages whose memory is kept until the driver takes them.
-const DONE_MAX: usize = 8;
+const DONE_MAX: usize = 16;
 /// Chunks whose memory is kept for the next ones, as long as the channel is busy.
 const SPARE_MAX: usize = 32;
 
@@ -38,6 +39,8 @@ pub struct SendQueue {
     /// Stored apart, so that the queue of a quiet channel needs no memory of its own.
     first: Option<Chunk>,
     rest: VecDeque<Chunk>,
+    /// The frames that were copied last, as long as others may be copied behind them.
+    tail: Vec<u8>,
     sent: usize,
     bytes: usize,
     /// Messages that have done their work, for their memory to be used again.
@@ -58,12 +61,6 @@ enum Chunk {
 }
 
 impl Chunk {
-    /// Whether a frame of this many bytes is to be copied behind the others.
-    #[inline]
-    fn takes(&self, frame_len: usize) -> bool {
-        matches!(self, Self::Frames(bytes) if bytes.len() + frame_len <= CHUNK_MAX)
-    }
-
     fn len(&self) -> usize {
         match self {
             Self::Frames(bytes) => bytes.len(),
@@ -95,25 +92,58 @@ impl SendQueue {
     /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.bytes == 0
     }
 
     /// Queues a message that passed its check, with its binary header, behind all others.
     #[inline]
-    pub(super) fn push(&mut self, mut message: Message, header: &Header) {
+    pub(super) fn push(&mut self, message: Message, header: &Header) {
+        let is_first = self.is_empty();
         let frame_len = message.frame_len();
-        let head = header.to_bytes();
         self.bytes += frame_len;
-        if self.first.is_some() {
-            if frame_len <= COPIED_MAX {
-                self.push_copy(&head, &message);
-                return self.finish(message);
-            }
+        if is_first || frame_len > COPIED_MAX {
+            return self.push_whole(message, header, is_first);
+        }
+        if !self.tail_takes(frame_len) {
+            self.begin_tail();
+        }
+        self.tail.extend_from_slice(&header.to_bytes());
+        self.tail.extend_from_slice(message.payload());
+        self.finish(message);
+    }
+
+    fn push_whole(&mut self, mut message: Message, header: &Header, is_first: bool) {
+        if !is_first {
             // It may wait for long: meanwhile it is neither being received nor in the
             // application's hands, and the pool must not starve for it.
             message.leave_home();
         }
+        self.end_tail();
+        let head = header.to_bytes();
         self.push_chunk(Chunk::Whole { head, message });
+    }
+
+    /// Whether a frame of this many bytes is to be copied behind those in the tail.
+    #[inline]
+    fn tail_takes(&self, frame_len: usize) -> bool {
+        self.tail.capacity() > 0 && self.tail.len() + frame_len <= CHUNK_MAX
+    }
+
+    #[cold]
+    fn begin_tail(&mut self) {
+        self.end_tail();
+        self.tail = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(COPIED_MAX));
+    }
+
+    /// Nothing is copied behind these frames any more.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let frames = mem::take(&mut self.tail);
+            self.push_chunk(Chunk::Frames(frames));
+        }
     }
 
     /// Whether this message will be copied into a chunk that is not begun, and there is no memory at hand for
@@ -128,31 +158,11 @@ impl SendQueue {
     /// ```
     #[inline]
     pub fn wants_memory(&self, message: &Message) -> bool {
-        let Some(last) = self.rest.back().or(self.first.as_ref()) else {
-            return false;
-        };
         let frame_len = message.frame_len();
-        frame_len <= COPIED_MAX && !last.takes(frame_len) && self.spare.is_empty()
-    }
-
-    #[inline]
-    fn push_copy(&mut self, head: &[u8; Header::LEN], message: &Message) {
-        let last = self.rest.back_mut().or(self.first.as_mut());
-        if let Some(last) = last
-            && last.takes(message.frame_len())
-            && let Chunk::Frames(bytes) = last
-        {
-            bytes.extend_from_slice(head);
-            bytes.extend_from_slice(message.payload());
-            return;
-        }
-        let mut bytes = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(COPIED_MAX));
-        bytes.extend_from_slice(head);
-        bytes.extend_from_slice(message.payload());
-        self.push_chunk(Chunk::Frames(bytes));
+        !self.is_empty()
+            && frame_len <= COPIED_MAX
+            && !self.tail_takes(frame_len)
+            && self.spare.is_empty()
     }
 
     fn push_chunk(&mut self, chunk: Chunk) {
@@ -180,6 +190,7 @@ impl SendQueue {
                 Chunk::Frames(bytes) => [bytes.as_slice(), &[]],
                 Chunk::Whole { head, message } => [head.as_slice(), message.payload()],
             })
+            .chain([self.tail.as_slice()])
             .filter_map(move |slice| {
                 let skip = skipped.min(slice.len());
                 skipped -= skip;
@@ -198,26 +209,38 @@ impl SendQueue {
             self.sent -= first.len();
             let next = self.rest.pop_front();
             match mem::replace(&mut self.first, next) {
-                Some(Chunk::Frames(mut bytes)) if self.spare.len() < SPARE_MAX => {
-                    bytes.clear();
-                    self.spare.push(bytes);
-                }
+                Some(Chunk::Frames(bytes)) => self.keep(bytes),
                 Some(Chunk::Whole { message, .. }) => self.finish(message),
-                Some(Chunk::Frames(_)) | None => {}
+                None => {}
             }
+        }
+        if self.is_empty() {
+            self.sent = 0;
+            let bytes = mem::take(&mut self.tail);
+            self.keep(bytes);
+        }
+    }
+
+    /// The memory of frames that have left serves the next ones.
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() > 0 && self.spare.len() < SPARE_MAX {
+            bytes.clear();
+            self.spare.push(bytes);
         }
     }
 
     /// The message has done its work. One of a pool goes back there at once.
+    #[inline]
     fn finish(&mut self, message: Message) {
         if message.home().is_none() && self.done.len() < DONE_MAX {
             self.done.push(message);
         }
     }
 
-    /// A message that has done its work.
-    pub(super) fn take_done(&mut self) -> Option<Message> {
-        self.done.pop()
+    /// Messages that have done their work.
+    #[inline]
+    pub(super) fn done(&mut self) -> &mut Vec<Message> {
+        &mut self.done
     }
 
     /// The memory that waits for the next chunks.
@@ -234,37 +257,40 @@ impl SendQueue {
 
     /// Whether a frame with this op code has not left completely.
     pub(super) fn holds(&self, op_code: OpCode) -> bool {
-        let mut unsent = false;
-        self.for_each_unsent(|header| unsent |= header.op_code == op_code);
-        unsent
-    }
-
-    fn for_each_unsent(&self, mut look: impl FnMut(&Header)) {
         let mut sent = self.sent;
         for chunk in self.first.iter().chain(&self.rest) {
-            match chunk {
-                Chunk::Whole { message, .. } => look(&message.binary_header()),
-                Chunk::Frames(bytes) => {
-                    let mut end = 0;
-                    while let Ok(Some(frame)) = Frame::first(&bytes[end..]) {
-                        end += frame.len();
-                        if end > sent {
-                            look(&frame.header);
-                        }
-                    }
-                }
+            let holds = match chunk {
+                Chunk::Whole { message, .. } => message.op_code() == op_code,
+                Chunk::Frames(bytes) => holds(bytes, sent, op_code),
+            };
+            if holds {
+                return true;
             }
             sent = 0;
         }
+        holds(&self.tail, sent, op_code)
     }
 
     /// Everything that has not left completely, to be given back.
-    pub(super) fn into_unsent(self) -> Unsent {
+    pub(super) fn into_unsent(mut self) -> Unsent {
+        self.end_tail();
         Unsent {
             queue: self,
             walked: 0,
         }
     }
+}
+
+/// Whether a frame with this op code is among them and not within the first `sent` bytes.
+fn holds(frames: &[u8], sent: usize, op_code: OpCode) -> bool {
+    let mut end = 0;
+    while let Ok(Some(frame)) = Frame::first(&frames[end..]) {
+        end += frame.len();
+        if end > sent && frame.header.op_code == op_code {
+            return true;
+        }
+    }
+    false
 }
 
 /// The messages that a closed channel could not send, oldest first, complete and unchanged.
@@ -449,7 +475,7 @@ mod tests {
         let in_one_chunk = CHUNK_MAX / small.frame_len();
         for count in 1..=in_one_chunk {
             push(&mut queue, small.clone());
-            assert_eq!(queue.rest.len(), 1);
+            assert!(queue.rest.is_empty(), "one chunk, in the tail");
             let is_full = count == in_one_chunk;
             assert_eq!(queue.wants_memory(&small), is_full, "{count}");
         }

@@ -290,9 +290,7 @@ impl Peer {
                 }
             }
         }
-        while let Some(done) = self.connection.take_done() {
-            blanks::keep(done);
-        }
+        blanks::keep(self.connection.done());
         self.gathering.left();
         self.note_queued();
     }
