@@ -490,9 +490,7 @@ impl ChannelGroup {
         let Some(mut driver) = group.sit_down() else {
             return Err(RecvError);
         };
-        for message in messages_of(read) {
-            driver.stock().reuse(message);
-        }
+        driver.stock().reuse(messages_of(read));
         let outcome = loop {
             if group.is_retired() {
                 break Err(RecvError);

@@ -301,7 +301,12 @@ struct Returning {
 }
 
 impl Inbox {
+    /// What comes most, and in bursts.
     #[inline]
+    pub(crate) fn push_message(&mut self, message: Message) {
+        self.entries.push_back(Entry::Event(Event::Message(message)));
+    }
+
     pub(crate) fn push(&mut self, event: Event) {
         if let Event::Drained(channel) = event
             && !self.drained.insert(channel)
@@ -331,23 +336,33 @@ impl Inbox {
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        match self.entries.pop_front()? {
-            Entry::Event(event) => {
-                if let Event::Drained(channel) = &event {
-                    self.drained.remove(channel);
+        loop {
+            match self.entries.pop_front()? {
+                Entry::Event(event) => {
+                    if let Event::Drained(channel) = &event {
+                        self.told(*channel);
+                    }
+                    return Some(event);
                 }
-                Some(event)
+                Entry::Unsent(returning) => {
+                    if let Some(event) = self.next_of(returning) {
+                        return Some(event);
+                    }
+                }
             }
-            Entry::Unsent(returning) => self.pop_returned(returning),
         }
     }
 
-    /// The next one of those that return, or what is behind them.
+    /// The application hears that the channel has drained, and may be told again.
     #[cold]
-    fn pop_returned(&mut self, mut returning: Box<Returning>) -> Option<Event> {
-        let Some(mut message) = returning.messages.next() else {
-            return self.pop();
-        };
+    fn told(&mut self, channel: ChannelNumber) {
+        self.drained.remove(&channel);
+    }
+
+    /// The next of those that return; the others go on waiting.
+    #[cold]
+    fn next_of(&mut self, mut returning: Box<Returning>) -> Option<Event> {
+        let mut message = returning.messages.next()?;
         let reason = returning.reason;
         message.set_status(reason.status());
         self.entries.push_front(Entry::Unsent(returning));

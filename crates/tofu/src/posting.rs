@@ -159,7 +159,7 @@ impl Group {
     }
 
     /// Queues a message, if its channel and the engine's budget have room for it.
-    #[inline]
+    #[inline(always)]
     fn enqueue(
         &self,
         token: Token,

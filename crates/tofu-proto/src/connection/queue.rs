@@ -96,7 +96,7 @@ impl SendQueue {
     }
 
     /// Queues a message that passed its check, with its binary header, behind all others.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, message: Message, header: &Header) {
         let is_first = self.is_empty();
         let frame_len = message.frame_len();
@@ -323,7 +323,7 @@ impl Unsent {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.first.is_none()
     }
 
     /// Bytes that had not left when the channel closed.

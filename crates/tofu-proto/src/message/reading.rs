@@ -229,7 +229,7 @@ impl Message {
     /// let too_long = signal.with_body(vec![0; 65_536]);
     /// assert_eq!(too_long.check(), Err(Refusal::InvalidBodyLen(65_536)));
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn check(&self) -> Result<Order, Refusal> {
         let op_code = self.content.op_code;
         if op_code == OpCode::WelcomeResponse {

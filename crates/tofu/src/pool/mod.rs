@@ -288,12 +288,14 @@ impl Stock {
             || !self.shelf.pool.is_empty()
     }
 
-    /// Keeps a message that the application is done with for the next one that comes.
-    pub(crate) fn reuse(&mut self, message: Message) {
-        // Else another group is to have it.
+    /// Keeps messages that the application is done with for the next ones that come.
+    pub(crate) fn reuse(&mut self, messages: impl Iterator<Item = Message>) {
+        // Else another group is to have them.
         let is_free = !self.shelf.pool.line.someone_waits();
-        if is_free && self.shelf.is_home_of(&message) {
-            self.read.push(message);
+        for message in messages {
+            if is_free && self.shelf.is_home_of(&message) {
+                self.read.push(message);
+            }
         }
     }
 
@@ -379,7 +381,7 @@ mod tests {
         assert!(pool.out() > 1);
         stock.put_back();
         assert_eq!(pool.out(), 1);
-        stock.reuse(message);
+        stock.reuse([message].into_iter());
         assert_eq!(pool.out(), 1, "it waits to be used again");
         assert!(stock.has_message());
         stock.put_back();
@@ -391,8 +393,8 @@ mod tests {
         let pool = Pool::new(0, 10);
         let other = Pool::new(0, 10);
         let mut stock = Stock::new(Shelf::new(&pool));
-        stock.reuse(Shelf::new(&other).message());
-        stock.reuse(made());
+        stock.reuse([Shelf::new(&other).message()].into_iter());
+        stock.reuse([made()].into_iter());
         assert!(stock.read.is_empty());
         assert_eq!(other.out(), 0);
     }
@@ -403,7 +405,7 @@ mod tests {
         let mut stock = Stock::new(Shelf::new(&pool));
         let message = stock.message(1).expect("the only one");
         pool.line_up(&Arc::new(Waiting));
-        stock.reuse(message);
+        stock.reuse([message].into_iter());
         assert_eq!(pool.out(), 0);
     }
 

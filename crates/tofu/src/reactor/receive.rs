@@ -330,7 +330,7 @@ impl Reactor {
         if self.mode != Mode::Serving {
             self.unread_bytes += message.frame_len() + size_of::<Event>();
         }
-        self.inbox.push(Event::Message(message));
+        self.inbox.push_message(message);
         if self.mode != Mode::Serving {
             self.say_bye(peer);
         }
