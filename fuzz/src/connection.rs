@@ -80,7 +80,7 @@ enum What {
         millis: u16,
     },
     /// The driver looks after the memory of what was sent.
-    TakeDone {
+    TakeMemory {
         spare_max: u8,
     },
     /// Something that the peer did not say.
@@ -220,10 +220,7 @@ impl Talk {
                 }
                 peer.post(message, now);
             }
-            What::TakeDone { spare_max } => {
-                for done in peer.connection.done().drain(..) {
-                    assert!(done.home().is_none(), "a pool's goes home by itself");
-                }
+            What::TakeMemory { spare_max } => {
                 peer.connection.spare_memory().truncate(spare_max.into());
             }
             What::End => peer.handle_end(),
@@ -300,7 +297,10 @@ impl Peer {
         let is_bye = matches!(op_code, OpCode::ByeRequest | OpCode::ByeResponse);
         let fits = is_bye || queued <= QUEUE_MAX;
         let next_id = MessageId::new(self.next_id);
-        match self.connection.post(message, QUEUE_MAX, || now, || next_id) {
+        match self
+            .connection
+            .post(message, QUEUE_MAX, || now, || next_id, drop)
+        {
             Ok(header) => {
                 assert!(fits, "{queued} bytes are too many");
                 assert!(self.said.may_post(op_code), "{copy:?}, {:?}", self.said);
@@ -333,7 +333,7 @@ impl Peer {
             out.extend_from_slice(&slice[..count]);
             left -= count;
         }
-        self.connection.handle_sent(max - left, now);
+        self.connection.handle_sent(max - left, now, drop);
         self.sent += max - left;
         self.moved_at = now;
     }

@@ -140,11 +140,11 @@ proptest! {
             for message in messages {
                 posted.push(message.clone());
                 let unlimited = usize::MAX;
-                connection.post(message, unlimited, || Instant::ORIGIN, || unreachable!()).unwrap();
+                connection.post(message, unlimited, || Instant::ORIGIN, || unreachable!(), drop).unwrap();
             }
             let queue = connection.queue();
             let leaving: Vec<u8> = queue.slices().flatten().copied().take(count).collect();
-            connection.handle_sent(leaving.len(), Instant::ORIGIN);
+            connection.handle_sent(leaving.len(), Instant::ORIGIN, drop);
             left.extend(leaving);
         }
         let stream: Vec<u8> = posted.iter().flat_map(frame).collect();

@@ -18,24 +18,19 @@ thread_local! {
     static KEPT: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps messages for their memory, but not that of a pool.
+/// Keeps a message for its memory, unless that belongs to a pool.
 #[inline]
-pub(crate) fn keep(done: &mut Vec<Message>) {
-    if done.is_empty() {
+pub(crate) fn keep(message: Message) {
+    if message.home().is_some() || message.capacity() > CAPACITY_MAX {
         return;
     }
     // A thread that is ending keeps nothing any more.
     let _ = KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        while kept.len() < KEPT_MAX
-            && let Some(message) = done.pop()
-        {
-            if message.home().is_none() && message.capacity() <= CAPACITY_MAX {
-                kept.push(message);
-            }
+        if kept.len() < KEPT_MAX {
+            kept.push(message);
         }
     });
-    done.clear();
 }
 
 /// An empty message, of memory that was kept if there is some.
@@ -71,7 +66,7 @@ mod tests {
             .with_more(true)
             .with_body([1; 1000]);
         let memory = first.payload().as_ptr();
-        keep(&mut vec![first]);
+        keep(first);
         let again = message(OpCode::Request, CHANNEL, MessageId::UNASSIGNED);
         assert_eq!(again, Message::request(CHANNEL));
         assert_eq!(again.with_body([2; 10]).payload().as_ptr(), memory);
@@ -83,13 +78,11 @@ mod tests {
             message(OpCode::Signal, CHANNEL, MessageId::UNASSIGNED)
                 .with_body(vec![0; CAPACITY_MAX + 1])
         };
-        keep(&mut vec![large()]);
+        keep(large());
         assert_eq!(KEPT.with_borrow(Vec::len), 0);
-        let mut many: Vec<_> = (0..2 * KEPT_MAX)
-            .map(|_| Message::signal(CHANNEL))
-            .collect();
-        keep(&mut many);
-        assert!(many.is_empty());
+        for _ in 0..2 * KEPT_MAX {
+            keep(Message::signal(CHANNEL));
+        }
         assert_eq!(KEPT.with_borrow(Vec::len), KEPT_MAX);
     }
 }

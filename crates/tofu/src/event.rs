@@ -304,7 +304,8 @@ impl Inbox {
     /// What comes most, and in bursts.
     #[inline]
     pub(crate) fn push_message(&mut self, message: Message) {
-        self.entries.push_back(Entry::Event(Event::Message(message)));
+        self.entries
+            .push_back(Entry::Event(Event::Message(message)));
     }
 
     pub(crate) fn push(&mut self, event: Event) {

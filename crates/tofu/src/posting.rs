@@ -112,7 +112,6 @@ impl Group {
             Ok(header) => header,
             Err(error) => return Err(self.refused(token, peer, error)),
         };
-        blanks::keep(peer.connection.done());
         self.write_or_gather(channel, is_bye(header.op_code));
         Ok(header)
     }
@@ -153,7 +152,6 @@ impl Group {
                 self.flush(token, peer);
             }
         };
-        blanks::keep(peer.connection.done());
         self.write_or_gather(channel, says_bye);
         outcome
     }
@@ -182,9 +180,9 @@ impl Group {
             self.lend_memory(&mut peer.connection);
         }
         let now = || self.engine.clock.now();
-        let header = peer
-            .connection
-            .post(message, bytes_max, now, next_message_id)?;
+        let header =
+            peer.connection
+                .post(message, bytes_max, now, next_message_id, blanks::keep)?;
         peer.note_queued();
         Ok(header)
     }

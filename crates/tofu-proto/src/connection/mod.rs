@@ -35,7 +35,7 @@
 //! /// Carries all that one has to say to the other: what it hears.
 //! fn carry(from: &mut Connection, to: &mut Connection, now: Instant) -> Vec<Message> {
 //!     let written = from.queue().slices().collect::<Vec<_>>().concat();
-//!     from.handle_sent(written.len(), now);
+//!     from.handle_sent(written.len(), now, drop);
 //!     let (mut input, mut heard) = (&written[..], Vec::new());
 //!     let blank = || Some(Message::from_memory(Blank::default()));
 //!     while let Received::Message(message) = to.receive(&mut input, now, blank) {
@@ -61,21 +61,21 @@
 //! // Hello, and its answer.
 //! let heard = carry(&mut client, &mut server, now);
 //! assert_eq!(heard[0].op_code(), OpCode::HelloRequest);
-//! server.post(heard[0].reply()?, QUEUE_MAX, || now, &mut next_id)?;
+//! server.post(heard[0].reply()?, QUEUE_MAX, || now, &mut next_id, drop)?;
 //! let heard = carry(&mut server, &mut client, now);
 //! assert_eq!(heard[0].op_code(), OpCode::HelloResponse);
 //!
 //! // Either may speak now. The client does, and says bye behind it.
 //! let signal = Message::signal(client.channel()).with_body("it rains");
-//! client.post(signal, QUEUE_MAX, || now, &mut next_id)?;
+//! client.post(signal, QUEUE_MAX, || now, &mut next_id, drop)?;
 //! let bye = Message::bye_request(client.channel());
-//! client.post(bye, QUEUE_MAX, || now, &mut next_id)?;
+//! client.post(bye, QUEUE_MAX, || now, &mut next_id, drop)?;
 //! assert_eq!(client.poll_timeout(), Some(now + second)); // to have an answer by then
 //! let heard = carry(&mut client, &mut server, now);
 //! assert_eq!((heard[0].body(), heard[0].channel().get()), (&b"it rains"[..], 9));
 //!
 //! // The server answers the bye, and the client closes the socket.
-//! server.post(heard[1].reply()?, QUEUE_MAX, || now, &mut next_id)?;
+//! server.post(heard[1].reply()?, QUEUE_MAX, || now, &mut next_id, drop)?;
 //! carry(&mut server, &mut client, now);
 //! assert_eq!(client.poll_close(), Some(Status::CHANNEL_CLOSED));
 //! assert_eq!(server.reason_at_end(), Status::CHANNEL_CLOSED); // as it sees the stream end
@@ -153,7 +153,7 @@ pub enum Received {
 /// assert!(!client.is_connected());
 /// client.handle_connected(now);
 /// let written = client.queue().slices().map(<[u8]>::len).sum();
-/// client.handle_sent(written, now); // the hello has left
+/// client.handle_sent(written, now, drop); // the hello has left
 /// assert!(client.queue().is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -217,7 +217,7 @@ impl Connection {
             ..Self::new(hello.channel(), Side::Client, timeouts)
         };
         let header = hello.binary_header();
-        connection.queue.push(hello, &header);
+        connection.queue.push(hello, &header, drop);
         connection.queue.settle();
         connection
     }
@@ -340,7 +340,8 @@ impl Connection {
     /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
     /// bye is always queued: there is at most one of each kind. Returns the header as it travels;
     /// a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
-    /// conversation on.
+    /// conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over,
+    /// for its memory; to [`drop`] it is as well.
     ///
     /// # Errors
     /// The message does not fit the conversation ([`Refusal::NotAllowed`],
@@ -352,11 +353,11 @@ impl Connection {
     #[doc = include_str!("example.txt")]
     /// server.receive(&mut &greeting[..], now, blank);
     /// let signal = Message::signal(server.channel()).with_body("hi");
-    /// let header = server.post(signal, 1 << 20, || now, || MessageId::new(5))?;
+    /// let header = server.post(signal, 1 << 20, || now, || MessageId::new(5), drop)?;
     /// assert_eq!((header.id.get(), server.queue().bytes()), (5, 18));
     ///
     /// let signal = Message::signal(server.channel()).with_body("hi");
-    /// let error = server.post(signal, 20, || now, || MessageId::new(6)).unwrap_err();
+    /// let error = server.post(signal, 20, || now, || MessageId::new(6), drop).unwrap_err();
     /// assert!(matches!(error.refusal(), Refusal::QueueFull { queued_bytes: 18, .. }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -366,6 +367,7 @@ impl Connection {
         queue_max: usize,
         now: impl FnOnce() -> Instant,
         next_id: impl FnOnce() -> MessageId,
+        done: impl FnOnce(Message),
     ) -> Result<Header, PostError> {
         let op_code = message.op_code();
         let next = match self.state.post(self.side, op_code, self.channel) {
@@ -395,7 +397,7 @@ impl Connection {
         message.address_to(self.channel, id);
         let header = message.binary_header();
         self.hello_answered |= op_code == OpCode::HelloResponse;
-        self.queue.push(message, &header);
+        self.queue.push(message, &header, done);
         if next != self.state {
             self.enter(next, now());
         }
@@ -415,7 +417,8 @@ impl Connection {
         &self.queue
     }
 
-    /// The next `count` bytes of the queue have left.
+    /// The next `count` bytes of the queue have left. The messages that are `done` with are handed over, for their
+    /// memory.
     ///
     /// # Panics
     /// In a debug build, if more is said to have left than was queued.
@@ -425,12 +428,12 @@ impl Connection {
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// let len = client.queue().bytes();
-    /// client.handle_sent(len - 1, now);
+    /// client.handle_sent(len - 1, now, drop);
     /// assert_eq!(client.queue().bytes(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn handle_sent(&mut self, count: usize, now: Instant) {
-        self.queue.advance(count);
+    pub fn handle_sent(&mut self, count: usize, now: Instant, done: impl FnMut(Message)) {
+        self.queue.advance(count, done);
         self.moved(now);
     }
 
@@ -445,23 +448,6 @@ impl Connection {
     /// ```
     pub fn handle_blocked(&mut self) {
         self.queue.settle();
-    }
-
-    /// Messages that have done their work, for they have left or their bytes were copied: their memory serves
-    /// others. A few at most, for the driver to take after each post and write: an idle connection should hold no
-    /// message.
-    ///
-    /// ```
-    #[doc = include_str!("example.txt")]
-    /// client.handle_connected(now);
-    /// let len = client.queue().bytes();
-    /// client.handle_sent(len, now);
-    /// assert_eq!(client.done().drain(..).count(), 1); // the hello's memory
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[inline]
-    pub fn done(&mut self) -> &mut Vec<Message> {
-        self.queue.done()
     }
 
     /// The memory in which the queue will put the next frames that leave together, for the driver to give

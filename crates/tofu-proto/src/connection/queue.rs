@@ -17,8 +17,6 @@ use crate::{ChannelNumber, Frame, Header, Message, OpCode};
 const COPIED_MAX: usize = 4 * 1024;
 /// Bytes of copied frames in one chunk at most.
 const CHUNK_MAX: usize = 64 * 1024;
-/// Messages whose memory is kept until the driver takes them.
-const DONE_MAX: usize = 16;
 /// Chunks whose memory is kept for the next ones, as long as the channel is busy.
 const SPARE_MAX: usize = 32;
 
@@ -30,7 +28,7 @@ const SPARE_MAX: usize = 32;
 #[doc = include_str!("example.txt")]
 /// let written = client.queue().slices().collect::<Vec<_>>().concat();
 /// assert_eq!(written, greeting);
-/// client.handle_sent(written.len(), now);
+/// client.handle_sent(written.len(), now, drop);
 /// assert!(client.queue().is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -43,8 +41,6 @@ pub struct SendQueue {
     tail: Vec<u8>,
     sent: usize,
     bytes: usize,
-    /// Messages that have done their work, for their memory to be used again.
-    done: Vec<Message>,
     /// The memory of chunks that have left, for the next ones.
     spare: Vec<Vec<u8>>,
 }
@@ -95,9 +91,10 @@ impl SendQueue {
         self.bytes == 0
     }
 
-    /// Queues a message that passed its check, with its binary header, behind all others.
+    /// Queues a message that passed its check, with its binary header, behind all others. One whose bytes were
+    /// copied is `done` with.
     #[inline(always)]
-    pub(super) fn push(&mut self, message: Message, header: &Header) {
+    pub(super) fn push(&mut self, message: Message, header: &Header, done: impl FnOnce(Message)) {
         let is_first = self.is_empty();
         let frame_len = message.frame_len();
         self.bytes += frame_len;
@@ -109,7 +106,7 @@ impl SendQueue {
         }
         self.tail.extend_from_slice(&header.to_bytes());
         self.tail.extend_from_slice(message.payload());
-        self.finish(message);
+        done(message);
     }
 
     fn push_whole(&mut self, mut message: Message, header: &Header, is_first: bool) {
@@ -198,8 +195,9 @@ impl SendQueue {
             })
     }
 
-    /// Takes away what has left: the next `count` bytes of [`slices`](Self::slices).
-    pub(super) fn advance(&mut self, count: usize) {
+    /// Takes away what has left: the next `count` bytes of [`slices`](Self::slices), and the messages that are
+    /// `done` with.
+    pub(super) fn advance(&mut self, count: usize, mut done: impl FnMut(Message)) {
         debug_assert!(count <= self.bytes, "more left than was queued");
         self.bytes -= count;
         self.sent += count;
@@ -210,7 +208,7 @@ impl SendQueue {
             let next = self.rest.pop_front();
             match mem::replace(&mut self.first, next) {
                 Some(Chunk::Frames(bytes)) => self.keep(bytes),
-                Some(Chunk::Whole { message, .. }) => self.finish(message),
+                Some(Chunk::Whole { message, .. }) => done(message),
                 None => {}
             }
         }
@@ -227,20 +225,6 @@ impl SendQueue {
             bytes.clear();
             self.spare.push(bytes);
         }
-    }
-
-    /// The message has done its work. One of a pool goes back there at once.
-    #[inline]
-    fn finish(&mut self, message: Message) {
-        if message.home().is_none() && self.done.len() < DONE_MAX {
-            self.done.push(message);
-        }
-    }
-
-    /// Messages that have done their work.
-    #[inline]
-    pub(super) fn done(&mut self) -> &mut Vec<Message> {
-        &mut self.done
     }
 
     /// The memory that waits for the next chunks.
@@ -331,7 +315,7 @@ impl Unsent {
     /// ```
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
-    /// client.handle_sent(10, now);
+    /// client.handle_sent(10, now, drop);
     /// assert_eq!(client.take_unsent().bytes(), greeting.len() - 10);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -390,7 +374,7 @@ mod tests {
 
     fn push(queue: &mut SendQueue, message: Message) {
         let header = message.binary_header();
-        queue.push(message, &header);
+        queue.push(message, &header, drop);
     }
 
     fn queue_of(lens: &[usize]) -> (SendQueue, Vec<Message>) {
@@ -418,7 +402,7 @@ mod tests {
         for step in [1, 15, 16, 17, 30_000].into_iter().cycle() {
             assert_eq!(wire(&queue), expected);
             let step = step.min(expected.len());
-            queue.advance(step);
+            queue.advance(step, drop);
             expected.drain(..step);
             assert_eq!(queue.bytes(), expected.len());
             if expected.is_empty() {
@@ -434,7 +418,7 @@ mod tests {
         let total = queue_of(&lens).0.bytes();
         for sent in 0..=total {
             let (mut queue, messages) = queue_of(&lens);
-            queue.advance(sent);
+            queue.advance(sent, drop);
             let mut left = sent;
             let expected: Vec<_> = messages
                 .into_iter()
@@ -456,7 +440,7 @@ mod tests {
     fn a_long_queue_comes_back_chunk_by_chunk() {
         let lens = vec![1_000; 300];
         let (mut queue, messages) = queue_of(&lens);
-        queue.advance(100_000);
+        queue.advance(100_000, drop);
         let gone = 100_000 / messages[0].frame_len();
         assert_eq!(queue.into_unsent().collect::<Vec<_>>(), messages[gone..]);
     }
@@ -489,9 +473,9 @@ mod tests {
             Message::bye_request(ChannelNumber::new(9)).with_id(3),
         );
         let total = queue.bytes();
-        queue.advance(total - 1);
+        queue.advance(total - 1, drop);
         assert!(queue.holds(OpCode::ByeRequest) && !queue.holds(OpCode::Request));
-        queue.advance(1);
+        queue.advance(1, drop);
         assert!(!queue.holds(OpCode::ByeRequest));
     }
 }

@@ -72,13 +72,13 @@ fn violation(connection: &mut Connection, bytes: &[u8]) -> Violation {
 
 fn post(connection: &mut Connection, message: Message, now: Instant) -> Header {
     connection
-        .post(message, ROOM, || now, || MessageId::new(1_000))
+        .post(message, ROOM, || now, || MessageId::new(1_000), drop)
         .expect("posted")
 }
 
 fn send_all(connection: &mut Connection, now: Instant) {
     let bytes = connection.queue().bytes();
-    connection.handle_sent(bytes, now);
+    connection.handle_sent(bytes, now, drop);
     assert!(connection.queue().is_empty());
 }
 
@@ -231,7 +231,7 @@ fn a_hello_is_answered_once_and_by_the_server() {
     let response = response.with_channel(CHANNEL);
     post(&mut answers, response.clone(), at(0));
     let again = answers
-        .post(response.clone(), ROOM, || at(0), || unreachable!())
+        .post(response.clone(), ROOM, || at(0), || unreachable!(), drop)
         .unwrap_err();
     assert_eq!(again.refusal().status(), Status::NOT_ALLOWED);
     assert_eq!(again.into_message(), response, "it comes back unchanged");
@@ -491,7 +491,7 @@ fn a_full_queue_refuses_all_but_a_bye() {
     let message = Message::signal(CHANNEL).with_body(vec![0; 100]);
     let room = 2 * message.frame_len();
     let mut try_post =
-        |message: Message| connection.post(message, room, || at(0), || MessageId::new(1));
+        |message: Message| connection.post(message, room, || at(0), || MessageId::new(1), drop);
     assert!(try_post(message.clone()).is_ok());
     assert!(try_post(message.clone()).is_ok());
     let refused = try_post(message.clone()).unwrap_err();

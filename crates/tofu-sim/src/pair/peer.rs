@@ -229,7 +229,7 @@ impl Peer {
             Ok(count) => {
                 world.note(Event::Wrote(self.side, count));
                 world.checker.written(self.side, count, world.now)?;
-                self.connection.handle_sent(count, world.now);
+                self.connection.handle_sent(count, world.now, drop);
                 self.writing = Writing::Ready;
             }
             Err(_broken) => {
@@ -376,7 +376,7 @@ impl Peer {
         let id = world.next_id();
         let posted = self
             .connection
-            .post(message, world.queue_max, || world.now, || id);
+            .post(message, world.queue_max, || world.now, || id, drop);
         match posted {
             Ok(_) if !may_post => return Err(Broken::Taken(self.side, op_code)),
             Ok(header) => {

@@ -269,7 +269,7 @@ impl Peer {
             }
             match open.stream.write(&slices[..count]) {
                 Ok(written) => {
-                    self.connection.handle_sent(written, now);
+                    self.connection.handle_sent(written, now, blanks::keep);
                     open.writing = Writing::Ready;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -290,7 +290,6 @@ impl Peer {
                 }
             }
         }
-        blanks::keep(self.connection.done());
         self.gathering.left();
         self.note_queued();
     }

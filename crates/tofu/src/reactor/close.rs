@@ -11,6 +11,7 @@ use super::{
     channel::{By, End, Listener, ListenerSocket, Peer, Room, Socket},
 };
 use crate::{
+    blanks,
     channels::ChannelGuard,
     engine::next_message_id,
     event::{Event, Reason},
@@ -239,7 +240,7 @@ impl Reactor {
         // A bye always fits; and if it does not belong here, it was said already.
         let _ = peer
             .connection
-            .post(bye, usize::MAX, || self.now, next_message_id);
+            .post(bye, usize::MAX, || self.now, next_message_id, blanks::keep);
     }
 
     /// The time that a retiring group has is over.
