@@ -333,7 +333,7 @@ impl Peer {
             out.extend_from_slice(&slice[..count]);
             left -= count;
         }
-        self.connection.handle_sent(max - left, now, drop);
+        self.connection.handle_sent(max - left, || now, drop);
         self.sent += max - left;
         self.moved_at = now;
     }

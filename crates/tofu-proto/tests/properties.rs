@@ -144,7 +144,7 @@ proptest! {
             }
             let queue = connection.queue();
             let leaving: Vec<u8> = queue.slices().flatten().copied().take(count).collect();
-            connection.handle_sent(leaving.len(), Instant::ORIGIN, drop);
+            connection.handle_sent(leaving.len(), || Instant::ORIGIN, drop);
             left.extend(leaving);
         }
         let stream: Vec<u8> = posted.iter().flat_map(frame).collect();

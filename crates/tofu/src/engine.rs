@@ -456,11 +456,7 @@ impl Clock {
         if let Some(system) = &self.system {
             return crate::simulation::time_of(&**system);
         }
-        self.at(StdInstant::now())
-    }
-
-    pub(crate) fn at(&self, time: StdInstant) -> Instant {
-        Instant::ORIGIN + time.duration_since(self.origin)
+        Instant::ORIGIN + self.origin.elapsed()
     }
 }
 

@@ -251,7 +251,8 @@ impl Group {
     }
 
     fn flush(&self, token: Token, peer: &mut Peer) {
-        peer.flush(&self.registry, token, self.engine.clock.now(), By::Poster);
+        let now = || self.engine.clock.now();
+        peer.flush(&self.registry, token, now, By::Poster);
         // Writing takes a while: the pause counts from its end.
         self.note_left(self.engine.clock.now());
     }

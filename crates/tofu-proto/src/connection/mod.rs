@@ -35,7 +35,7 @@
 //! /// Carries all that one has to say to the other: what it hears.
 //! fn carry(from: &mut Connection, to: &mut Connection, now: Instant) -> Vec<Message> {
 //!     let written = from.queue().slices().collect::<Vec<_>>().concat();
-//!     from.handle_sent(written.len(), now, drop);
+//!     from.handle_sent(written.len(), || now, drop);
 //!     let (mut input, mut heard) = (&written[..], Vec::new());
 //!     let blank = || Some(Message::from_memory(Blank::default()));
 //!     while let Received::Message(message) = to.receive(&mut input, now, blank) {
@@ -153,7 +153,7 @@ pub enum Received {
 /// assert!(!client.is_connected());
 /// client.handle_connected(now);
 /// let written = client.queue().slices().map(<[u8]>::len).sum();
-/// client.handle_sent(written, now, drop); // the hello has left
+/// client.handle_sent(written, || now, drop); // the hello has left
 /// assert!(client.queue().is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -418,7 +418,7 @@ impl Connection {
     }
 
     /// The next `count` bytes of the queue have left. The messages that are `done` with are handed over, for their
-    /// memory.
+    /// memory. `now` is asked while the conversation ends.
     ///
     /// # Panics
     /// In a debug build, if more is said to have left than was queued.
@@ -428,11 +428,16 @@ impl Connection {
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
     /// let len = client.queue().bytes();
-    /// client.handle_sent(len - 1, now, drop);
+    /// client.handle_sent(len - 1, || now, drop);
     /// assert_eq!(client.queue().bytes(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn handle_sent(&mut self, count: usize, now: Instant, done: impl FnMut(Message)) {
+    pub fn handle_sent(
+        &mut self,
+        count: usize,
+        now: impl FnOnce() -> Instant,
+        done: impl FnMut(Message),
+    ) {
         self.queue.advance(count, done);
         self.moved(now);
     }
@@ -474,7 +479,7 @@ impl Connection {
     pub fn handle_connected(&mut self, now: Instant) {
         self.transport = Transport::Connected;
         self.deadline = None;
-        self.moved(now);
+        self.moved(|| now);
     }
 
     /// Makes the next message of `input`, which holds bytes just read (or none, after
@@ -535,7 +540,7 @@ impl Connection {
     fn wait_for_more(&mut self, has_moved: bool, now: Instant) -> Received {
         // A large frame on a slow network is no silence.
         if has_moved {
-            self.moved(now);
+            self.moved(|| now);
         }
         self.arrival = if self.decoder.is_mid_frame() {
             Arrival::MidFrame(now + self.timeouts.frame)
@@ -605,7 +610,7 @@ impl Connection {
         if self.state == State::Greeting {
             self.deadline = Some(now + self.timeouts.hello);
         }
-        self.moved(now);
+        self.moved(|| now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens.
@@ -711,14 +716,14 @@ impl Connection {
             self.deadline = None;
         }
         self.state = next;
-        self.moved(now);
+        self.moved(|| now);
     }
 
     /// Something moved: a bye that is under way has its time again.
     #[inline]
-    fn moved(&mut self, now: Instant) {
+    fn moved(&mut self, now: impl FnOnce() -> Instant) {
         if self.is_connected() && self.state.is_leaving() {
-            self.deadline = Some(now + self.timeouts.bye);
+            self.deadline = Some(now() + self.timeouts.bye);
         }
     }
 }

@@ -28,7 +28,7 @@ const SPARE_MAX: usize = 32;
 #[doc = include_str!("example.txt")]
 /// let written = client.queue().slices().collect::<Vec<_>>().concat();
 /// assert_eq!(written, greeting);
-/// client.handle_sent(written.len(), now, drop);
+/// client.handle_sent(written.len(), || now, drop);
 /// assert!(client.queue().is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -315,7 +315,7 @@ impl Unsent {
     /// ```
     #[doc = include_str!("example.txt")]
     /// client.handle_connected(now);
-    /// client.handle_sent(10, now, drop);
+    /// client.handle_sent(10, || now, drop);
     /// assert_eq!(client.take_unsent().bytes(), greeting.len() - 10);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

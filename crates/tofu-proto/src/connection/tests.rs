@@ -78,7 +78,7 @@ fn post(connection: &mut Connection, message: Message, now: Instant) -> Header {
 
 fn send_all(connection: &mut Connection, now: Instant) {
     let bytes = connection.queue().bytes();
-    connection.handle_sent(bytes, now, drop);
+    connection.handle_sent(bytes, || now, drop);
     assert!(connection.queue().is_empty());
 }
 

@@ -229,7 +229,7 @@ impl Peer {
             Ok(count) => {
                 world.note(Event::Wrote(self.side, count));
                 world.checker.written(self.side, count, world.now)?;
-                self.connection.handle_sent(count, world.now, drop);
+                self.connection.handle_sent(count, || world.now, drop);
                 self.writing = Writing::Ready;
             }
             Err(_broken) => {

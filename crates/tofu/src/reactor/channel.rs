@@ -11,7 +11,7 @@ use std::{
 };
 
 use mio::{Interest, Token};
-use tofu_proto::{Address, Connection, Instant, Message, MessageId, Status};
+use tofu_proto::{Address, Connection, Instant, Message, MessageId, SendQueue, Status};
 
 use super::{
     gathering::{GATHERED_MAX, Gathering},
@@ -27,6 +27,8 @@ use crate::{
 
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
+/// Bytes that are put next to each other and written as one piece: for so few, several cost the system more.
+const JOINED_MAX: usize = 512;
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -254,22 +256,22 @@ impl Peer {
 
     /// Writes what is queued, as far as the socket takes it. Only a driver asks the poller to say when it
     /// takes more: a poster is likely to be back before that, and leaves it to the driver's next look.
-    pub(crate) fn flush(&mut self, registry: &Registry, token: Token, now: Instant, by: By) {
+    pub(crate) fn flush(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        now: impl Fn() -> Instant,
+        by: By,
+    ) {
         let Socket::Open(open) = &mut self.socket else {
             return self.note_queued();
         };
         while matches!(open.writing, Writing::Ready | Writing::Full { .. })
             && !self.connection.queue().is_empty()
         {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for (slot, slice) in slices.iter_mut().zip(self.connection.queue().slices()) {
-                *slot = IoSlice::new(slice);
-                count += 1;
-            }
-            match open.stream.write(&slices[..count]) {
+            match write_queued(&mut open.stream, self.connection.queue()) {
                 Ok(written) => {
-                    self.connection.handle_sent(written, now, blanks::keep);
+                    self.connection.handle_sent(written, &now, blanks::keep);
                     open.writing = Writing::Ready;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -296,7 +298,7 @@ impl Peer {
 
     /// The poller says that the socket takes bytes again.
     pub(crate) fn handle_writable(&mut self, registry: &Registry, token: Token, now: Instant) {
-        self.flush(registry, token, now, By::Driver);
+        self.flush(registry, token, || now, By::Driver);
         if let Socket::Open(open) = &mut self.socket
             && open.writing == Writing::Ready
         {
@@ -304,6 +306,26 @@ impl Peer {
             open.await_room(registry, token, false);
         }
     }
+}
+
+/// Writes as much of the queue as goes into one write, and the socket takes.
+fn write_queued(stream: &mut Stream, queue: &SendQueue) -> io::Result<usize> {
+    if queue.bytes() <= JOINED_MAX {
+        let mut joined = [0; JOINED_MAX];
+        let mut len = 0;
+        for slice in queue.slices() {
+            joined[len..len + slice.len()].copy_from_slice(slice);
+            len += slice.len();
+        }
+        return stream.write(&[IoSlice::new(&joined[..len])]);
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let mut count = 0;
+    for (slot, slice) in slices.iter_mut().zip(queue.slices()) {
+        *slot = IoSlice::new(slice);
+        count += 1;
+    }
+    stream.write(&slices[..count])
 }
 
 impl OpenSocket {

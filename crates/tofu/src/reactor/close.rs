@@ -45,7 +45,7 @@ impl Reactor {
         token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        peer.flush(&group.registry, token, self.now, By::Driver);
+        peer.flush(&group.registry, token, || self.now, By::Driver);
         if peer.is_broken() && !peer.connection.is_held() {
             // No readiness may ever tell.
             self.come_back(token, peer.pace);

@@ -25,7 +25,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::Waker,
-    time::{Duration, Instant as StdInstant},
+    time::Duration,
 };
 
 use mio::Token;
@@ -186,26 +186,24 @@ impl Reactor {
         if time.is_zero() || patience.is_some_and(|patience| patience < time) {
             return Ok(false);
         }
-        let start = StdInstant::now();
-        let mut now = start;
+        let clock = &group.engine.clock;
+        let start = driver.now;
         loop {
             match driver.busy_poll.step() {
-                Step::Read => {
-                    driver.now = group.engine.clock.at(now);
-                    driver.read_hot(group);
-                }
+                Step::Read => driver.read_hot(group),
                 Step::Ask => driver.wait(Some(Duration::ZERO))?,
                 Step::Yield => {
                     std::thread::yield_now();
-                    driver.busy_poll.yielded(now.elapsed());
+                    let took = clock.now().since(driver.now);
+                    driver.busy_poll.yielded(took);
                 }
             }
             if !driver.events.is_empty() || !driver.inbox.is_empty() || driver.is_nudged() {
                 driver.busy_poll.succeeded();
                 return Ok(true);
             }
-            now = StdInstant::now();
-            if now.duration_since(start) >= time {
+            driver.now = clock.now();
+            if driver.now.since(start) >= time {
                 // Not one socket is to be slept over.
                 driver.wait(Some(Duration::ZERO))?;
                 if !driver.events.is_empty() {
@@ -323,6 +321,9 @@ impl Reactor {
     /// In the order of their tokens.
     fn take_unfinished(&mut self, pace: Pace) -> Vec<Token> {
         let mut taken = Vec::new();
+        if self.unfinished.is_empty() {
+            return taken;
+        }
         self.unfinished.retain(|token, its| {
             let stays = *its != pace;
             if !stays {
@@ -404,6 +405,9 @@ impl Reactor {
     /// First those of whom little is expected, then those that stream: each time who could not be read to the
     /// end in the last turn, then whose socket is ready now.
     fn dispatch(&mut self, group: &Arc<Group>) {
+        if self.events.is_empty() && self.unfinished.is_empty() {
+            return;
+        }
         self.now = group.engine.clock.now();
         self.go_on_with_quiet(group);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
