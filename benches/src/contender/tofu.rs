@@ -1,7 +1,7 @@
 //! tofu with its default options; `tofu-nopoll` with no busy poll.
 //!
 //! The client makes a message with a copy of the body, in memory of one that it posted before
-//! (`ChannelGroup::message`), posts 16 at a time (`post_many`; `tofu-single`: each alone) or what it has before it
+//! (`ChannelGroup::message`), posts 16 or 64 KiB at a time (`post_many`; `tofu-single`: each alone) or what it has before it
 //! waits, and receives answers one by one; when the queue of the channel is full, it waits for `Drained`. The server receives as many as are at hand (`recv_many`) and answers each.
 
 use std::{collections::VecDeque, time::Duration};
@@ -18,8 +18,9 @@ use super::{
 
 /// Events that the server receives at once.
 const EVENTS_MAX: usize = 1024;
-/// Messages that the client posts at once.
+/// Messages that the client posts at once, or bytes of their bodies.
 const BATCH_MAX: usize = 16;
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// With these options.
 #[derive(Debug)]
@@ -101,9 +102,10 @@ pub(crate) struct Peer {
     _engine: Engine,
     pub(crate) group: ChannelGroup,
     pub(crate) channel: ChannelNumber,
-    /// Messages to post at once, when there are so many.
+    /// Messages to post at once, when there are so many or they are so large.
     batch: VecDeque<Message>,
     batch_max: usize,
+    batch_bytes: usize,
 }
 
 impl Peer {
@@ -118,6 +120,7 @@ impl Peer {
             channel,
             batch: VecDeque::new(),
             batch_max: BATCH_MAX,
+            batch_bytes: 0,
         })
     }
 }
@@ -168,13 +171,15 @@ impl Messenger for Peer {
             Kind::Request => self.group.request(self.channel),
         };
         self.batch.push_back(message.with_body(body(kind, len)));
-        if self.batch.len() >= self.batch_max {
+        self.batch_bytes += len;
+        if self.batch.len() >= self.batch_max || self.batch_bytes >= BATCH_BYTES_MAX {
             self.flush()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Fallible {
+        self.batch_bytes = 0;
         while let Err(refused) = self.group.post_many(&mut self.batch) {
             let message = full_or_error(refused)?;
             self.batch.push_front(message);
