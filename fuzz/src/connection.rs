@@ -16,6 +16,7 @@
 //!   posted, in order, and has no reason to complain.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -349,7 +350,14 @@ impl Peer {
         if !bytes.is_empty() {
             self.moved_at = now;
         }
-        let mut input = &bytes[..];
+        // The rest of a large frame is read to where it stays.
+        let landed = self.connection.land(now, |place| {
+            let count = place.len().min(bytes.len());
+            place[..count].copy_from_slice(&bytes[..count]);
+            Ok::<_, Infallible>(count)
+        });
+        let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+        let mut input = &bytes[landed..];
         let mut messages = 0..messages;
         loop {
             let due = self.due(!messages.is_empty());

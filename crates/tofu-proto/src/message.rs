@@ -77,8 +77,10 @@ struct Content {
     status: Status,
     channel: ChannelNumber,
     id: MessageId,
-    /// Text headers, then body.
-    payload: Vec<u8>,
+    /// What is skipped, then text headers, then body.
+    memory: Vec<u8>,
+    /// Bytes of the memory in front: the header of the frame that the message came as, or none.
+    skipped: usize,
     text_headers_len: usize,
     /// The first text header that could not be written: told when the message is posted.
     defect: Option<Box<HeaderError>>,
@@ -95,9 +97,16 @@ impl Content {
         self.status = Status::SUCCESS;
         self.channel = ChannelNumber::UNASSIGNED;
         self.id = MessageId::UNASSIGNED;
-        self.payload.clear();
+        self.memory.clear();
+        self.skipped = 0;
         self.text_headers_len = 0;
         self.defect = None;
+    }
+
+    /// Text headers, then body.
+    #[inline]
+    fn payload(&self) -> &[u8] {
+        &self.memory[self.skipped..]
     }
 
     const fn empty() -> Self {
@@ -116,7 +125,8 @@ impl Content {
             status: Status::SUCCESS,
             channel,
             id,
-            payload: Vec::new(),
+            memory: Vec::new(),
+            skipped: 0,
             text_headers_len: 0,
             defect: None,
             home: None,
@@ -167,7 +177,7 @@ impl Blank {
     /// ```
     pub fn with_capacity(capacity: usize) -> Self {
         let mut content = Content::empty();
-        content.payload.reserve(capacity);
+        content.memory.reserve(capacity);
         Self(Some(Box::new(content)))
     }
 
@@ -179,7 +189,7 @@ impl Blank {
     pub fn capacity(&self) -> usize {
         self.0
             .as_ref()
-            .map_or(0, |content| content.payload.capacity())
+            .map_or(0, |content| content.memory.capacity())
     }
 }
 
@@ -522,11 +532,13 @@ impl Message {
     #[inline]
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
         let content = &mut *self.content;
-        if content.payload.capacity() == 0 {
-            content.payload = body.as_ref().to_vec();
+        if content.memory.capacity() == 0 {
+            content.memory = body.as_ref().to_vec();
         } else {
-            content.payload.truncate(content.text_headers_len);
-            content.payload.extend_from_slice(body.as_ref());
+            content
+                .memory
+                .truncate(content.skipped + content.text_headers_len);
+            content.memory.extend_from_slice(body.as_ref());
         }
         self
     }
@@ -552,13 +564,14 @@ impl Message {
         name: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<(), HeaderError> {
-        let body_start = self.content.text_headers_len;
-        let old_len = self.content.payload.len();
-        wire::encode(&mut self.content.payload, name.as_ref(), value.as_ref())?;
-        self.content.text_headers_len += self.content.payload.len() - old_len;
+        let content = &mut *self.content;
+        let body_start = content.skipped + content.text_headers_len;
+        let old_len = content.memory.len();
+        wire::encode(&mut content.memory, name.as_ref(), value.as_ref())?;
+        let line_len = content.memory.len() - old_len;
+        content.text_headers_len += line_len;
         // Written behind the body: moved in front of it (nothing to move as long as there is none).
-        let line_len = self.content.payload.len() - old_len;
-        self.content.payload[body_start..].rotate_right(line_len);
+        content.memory[body_start..].rotate_right(line_len);
         Ok(())
     }
 
@@ -574,7 +587,7 @@ impl Message {
     /// ```
     #[inline]
     pub fn extend_body(&mut self, bytes: impl AsRef<[u8]>) {
-        self.content.payload.extend_from_slice(bytes.as_ref());
+        self.content.memory.extend_from_slice(bytes.as_ref());
     }
 }
 
@@ -604,7 +617,7 @@ impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.binary_header() == other.binary_header()
             && self.content.text_headers_len == other.content.text_headers_len
-            && self.content.payload == other.content.payload
+            && self.content.payload() == other.content.payload()
             && self.content.defect == other.content.defect
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 use tofu_proto::{
     Address, CONNECT_TO, ChannelNumber, Connection, Header, Instant, Message, MessageId, OpCode,
-    Origin, Status, Timeouts,
+    Origin, Received, Status, Timeouts,
 };
 
 const CHANNEL: ChannelNumber = ChannelNumber::new(21);
@@ -58,6 +58,19 @@ fn message() -> impl Strategy<Value = Message> {
             .with_more(more)
             .with_header("k", byte.to_string())
             .with_body(vec![byte; len])
+    })
+}
+
+/// A message of some length, in many cases one that lands where it stays.
+fn large_message() -> impl Strategy<Value = Message> {
+    let len = prop_oneof![2 => 0_usize..300, 1 => 3_000_usize..10_000, 2 => 0_usize..=65_535];
+    (message(), len, any::<u8>(), any::<bool>()).prop_map(|(message, len, byte, has_header)| {
+        let message = message.with_body(vec![byte; len]);
+        if has_header {
+            message.with_header("long", "v".repeat(len.max(1) / 2 + 1))
+        } else {
+            message
+        }
     })
 }
 
@@ -160,5 +173,45 @@ proptest! {
             })
             .collect();
         prop_assert_eq!(connection.take_unsent().collect::<Vec<_>>(), missing);
+    }
+
+    /// The rest of a large frame is read to where it stays, all else as it comes.
+    #[test]
+    fn a_stream_says_the_same_however_it_lands(
+        messages in vec(large_message(), 1..8),
+        portions in vec(1_usize..70_000, 1..30),
+        starves in any::<u8>(),
+    ) {
+        let mut hello = Message::hello_request(&Address::tcp("127.0.0.1", 7099).unwrap());
+        let mut connection = client(&mut hello);
+        let stream: Vec<u8> = messages.iter().flat_map(frame).collect();
+        let mut left = &stream[..];
+        let mut heard = Vec::new();
+        for (turn, portion) in portions.into_iter().cycle().enumerate() {
+            let mut input = &left[..portion.min(left.len())];
+            let landed = connection.land(Instant::ORIGIN, |place| {
+                let count = place.len().min(input.len());
+                place[..count].copy_from_slice(&input[..count]);
+                Ok::<_, ()>(count)
+            });
+            left = &left[input.len()..];
+            let landed = landed.map_or(0, |landed| landed.expect("it does not fail"));
+            input = &input[landed..];
+            // Now and then there is no message for a while.
+            let mut has_message = turn % 4 != usize::from(starves % 8);
+            loop {
+                let take = || has_message.then(|| Message::signal(CHANNEL).with_body("used before"));
+                match connection.receive(&mut input, Instant::ORIGIN, take) {
+                    Received::Message(message) => heard.push(message),
+                    Received::Starved => has_message = true,
+                    Received::Nothing => break,
+                    Received::Violation(violation) => panic!("{violation}"),
+                }
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(heard, messages);
     }
 }

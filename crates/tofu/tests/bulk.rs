@@ -37,6 +37,33 @@ fn what_is_posted_at_once_arrives_in_order_whatever_its_size() {
     });
 }
 
+/// The rest of a large frame is read straight into its message's memory, and the next one begins in the same read.
+#[test]
+fn what_is_large_arrives_whole_however_it_is_cut() {
+    const LENS: [usize; 6] = [60_000, 20_000, 8_000, 0, 60_000, 30_000];
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        let stream: Vec<u8> = (0..)
+            .zip(LENS.into_iter().cycle().take(60))
+            .flat_map(|(number, len)| frame(&numbered(p.at_server, number, len)))
+            .collect();
+        for piece in [3_001, 16_016, 50_000, 200_000] {
+            std::thread::scope(|scope| {
+                let raw = &mut p.raw;
+                let stream = &stream;
+                scope.spawn(move || stream.chunks(piece).for_each(|piece| raw.write(piece)));
+                for number in 0..60 {
+                    let message = message(&mut p.server);
+                    assert_eq!(number_of(&message), number);
+                    assert_eq!(message.body().len(), 8 + LENS[number % LENS.len()]);
+                }
+            });
+        }
+        assert_eq!(engine.metrics().pool_messages_out, 0);
+    });
+}
+
 #[test]
 fn what_goes_to_several_channels_at_once_arrives_in_order_on_each() {
     over_both(|address| {

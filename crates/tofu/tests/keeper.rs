@@ -78,7 +78,8 @@ fn a_blocked_queue_goes_on_when_the_peer_reads_again() {
             for number in 0..posted {
                 assert_eq!(number_of(&raw.recv()), number);
             }
-            assert_eq!(engine.metrics().queued_bytes, 0);
+            // The peer may have read what the driver has yet to note as written.
+            eventually("nothing is queued", || engine.metrics().queued_bytes == 0);
         }
         silent(&mut server);
     });

@@ -93,7 +93,7 @@ pub use state::{Side, State};
 
 use crate::{
     ChannelNumber, Decoder, Header, Instant, Message, MessageId, OpCode, OpType, Origin, PostError,
-    Refusal, Role, Status, UnassignedOpCode, Violation,
+    Refusal, Role, Status, UnassignedOpCode, Violation, wire::LANDED_MIN,
 };
 
 /// How long a connection waits for what.
@@ -522,9 +522,13 @@ impl Connection {
             self.decoder.keep(input);
             return Received::Starved;
         };
-        message.fill(self.channel, &frame);
         let len = frame.len();
-        self.decoder.consume(input, len);
+        if len < LANDED_MIN {
+            message.fill(self.channel, &frame);
+            self.decoder.consume(input, len);
+        } else {
+            self.take_large(&header, input, &mut message);
+        }
         self.arrival = Arrival::AtRest;
         match header.op_code {
             OpCode::HelloRequest => self.opened_by = header.id,
@@ -534,6 +538,39 @@ impl Connection {
         }
         self.enter(next, now);
         Received::Message(message)
+    }
+
+    /// Makes the message of a large frame, without a copy if the frame is alone in the decoder's memory.
+    fn take_large(&mut self, header: &Header, input: &mut &[u8], message: &mut Message) {
+        let len = header.frame_len();
+        if let Some(memory) = self.decoder.alone(len) {
+            return message.adopt(self.channel, header, memory);
+        }
+        if let Ok(Some(frame)) = self.decoder.peek(input) {
+            message.fill(self.channel, &frame);
+        }
+        self.decoder.consume(input, len);
+    }
+
+    /// Has the rest of a large frame read straight to where it stays, see [`Decoder::land`]: to be tried before
+    /// each read. The message is made by [`receive`](Self::receive), with no input.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// // Nothing large is coming: read as usual.
+    /// assert!(server.land(now, |_| Err(())).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn land<E>(
+        &mut self,
+        now: Instant,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Option<Result<usize, E>> {
+        let landed = self.decoder.land(read)?;
+        if matches!(landed, Ok(count) if count > 0) {
+            self.moved(|| now);
+        }
+        Some(landed)
     }
 
     /// The bytes are used up; part of a frame may be among them.

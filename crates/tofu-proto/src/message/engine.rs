@@ -1,6 +1,7 @@
 //! What an engine does with messages: their memory, and what only it may say in them.
 
-use alloc::{boxed::Box, sync::Arc};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::mem;
 
 use super::{Blank, Content, Home, Message, Owned};
 use crate::{ChannelNumber, Frame, Header, MessageId, OpCode, Origin, Status};
@@ -72,7 +73,7 @@ impl Message {
     /// ```
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.content.payload.capacity()
+        self.content.memory.capacity()
     }
 
     /// Where its memory goes when it is dropped; `None` if that is its own.
@@ -132,17 +133,47 @@ impl Message {
     /// ```
     #[inline]
     pub fn fill(&mut self, channel: ChannelNumber, frame: &Frame<'_>) {
+        self.say(channel, &frame.header);
         let content = &mut *self.content;
-        content.op_code = frame.header.op_code;
-        content.origin = frame.header.origin;
-        content.more = frame.header.more;
+        content.memory.clear();
+        content.memory.extend_from_slice(frame.payload);
+        content.skipped = 0;
+    }
+
+    /// The same for a frame that is alone in its memory: that becomes the message's, without a copy, and `memory`
+    /// what the message had, empty.
+    ///
+    /// ```
+    /// use tofu_proto::{ChannelNumber, Header, Message, OpCode};
+    ///
+    /// let header = Header { body_len: 2, ..Header::new(OpCode::Signal) };
+    /// let mut memory = [&header.to_bytes()[..], b"hi"].concat();
+    /// let mut message = Message::request(ChannelNumber::UNASSIGNED);
+    /// message.adopt(ChannelNumber::new(3), &header, &mut memory);
+    /// assert_eq!(message, Message::signal(ChannelNumber::new(3)).with_body("hi"));
+    /// assert!(memory.is_empty());
+    /// ```
+    pub fn adopt(&mut self, channel: ChannelNumber, header: &Header, memory: &mut Vec<u8>) {
+        debug_assert_eq!(memory.len(), header.frame_len(), "one frame");
+        self.say(channel, header);
+        let content = &mut *self.content;
+        content.memory.clear();
+        mem::swap(&mut content.memory, memory);
+        content.skipped = Header::LEN;
+    }
+
+    /// Says what the header says.
+    #[inline]
+    fn say(&mut self, channel: ChannelNumber, header: &Header) {
+        let content = &mut *self.content;
+        content.op_code = header.op_code;
+        content.origin = header.origin;
+        content.more = header.more;
         content.status = Status::SUCCESS;
         content.channel = channel;
-        content.id = frame.header.id;
-        content.text_headers_len = usize::from(frame.header.text_headers_len);
+        content.id = header.id;
+        content.text_headers_len = usize::from(header.text_headers_len);
         content.defect = None;
-        content.payload.clear();
-        content.payload.extend_from_slice(frame.payload);
     }
 
     /// Clears what an application may not say, and assigns its numbers, before it is sent.
@@ -201,7 +232,7 @@ impl Message {
     /// ```
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        &self.content.payload
+        self.content.payload()
     }
 
     /// Bytes of its frame on the wire: 16 of the header, the text headers, and the body.
@@ -215,6 +246,6 @@ impl Message {
     /// ```
     #[inline]
     pub fn frame_len(&self) -> usize {
-        Header::LEN + self.content.payload.len()
+        Header::LEN + self.content.payload().len()
     }
 }

@@ -159,7 +159,7 @@ impl Message {
     /// ```
     #[inline]
     pub fn text_headers(&self) -> TextHeaders<'_> {
-        TextHeaders::new(&self.content.payload[..self.content.text_headers_len])
+        TextHeaders::new(&self.payload()[..self.content.text_headers_len])
     }
 
     /// Its body: 0 to 65,535 bytes, of which only the application knows the meaning.
@@ -173,7 +173,7 @@ impl Message {
     /// ```
     #[inline]
     pub fn body(&self) -> &[u8] {
-        &self.content.payload[self.content.text_headers_len..]
+        &self.payload()[self.content.text_headers_len..]
     }
 
     /// Its body as text; what is not UTF-8 in it is replaced by U+FFFD.
@@ -209,7 +209,7 @@ impl Message {
             status: content.status,
             id: content.id,
             text_headers_len: saturated(content.text_headers_len),
-            body_len: saturated(content.payload.len() - content.text_headers_len),
+            body_len: saturated(content.payload().len() - content.text_headers_len),
         }
     }
 

@@ -10,6 +10,48 @@ fn refusal(message: &Message) -> Refusal {
     message.check().expect_err("must be refused")
 }
 
+/// Its memory begins with a header that is none of its own.
+#[test]
+fn an_adopted_message_is_as_any_other() {
+    let sent = Message::request(CHANNEL)
+        .with_id(7)
+        .with_header("a", "1")
+        .with_body("body");
+    let bytes = [&sent.binary_header().to_bytes(), sent.payload()].concat();
+    let frame = Frame::first(&bytes).unwrap().unwrap();
+    let blank = || Message::signal(ChannelNumber::UNASSIGNED).with_body("used before");
+    let both = || {
+        let (mut filled, mut adopted) = (blank(), blank());
+        filled.fill(CHANNEL, &frame);
+        adopted.adopt(CHANNEL, &frame.header, &mut bytes.clone());
+        [filled, adopted]
+    };
+    let changes: [fn(Message) -> Message; 6] = [
+        |message| message,
+        |message| message.with_header("b", "2"),
+        |message| message.with_body("another one"),
+        |message| {
+            let mut message = message.with_header("b", "2");
+            message.extend_body("and more");
+            message
+        },
+        |message| message.clone().into_reply().unwrap(),
+        |message| {
+            let mut message = Message::from_memory(message.into_memory());
+            message.extend_body("new");
+            message
+        },
+    ];
+    for change in changes {
+        let [filled, adopted] = both().map(change);
+        assert_eq!(adopted, filled);
+        assert_eq!(adopted.payload(), filled.payload());
+        assert_eq!(adopted.frame_len(), filled.frame_len());
+        assert_eq!(adopted.text_headers(), filled.text_headers());
+        assert_eq!(adopted.body(), filled.body());
+    }
+}
+
 #[test]
 fn a_welcome_response_is_not_posted() {
     let message = Message::new(OpCode::WelcomeResponse, CHANNEL, 1);

@@ -5,11 +5,19 @@
 //! what has arrived, never what was announced, and is given up when it runs empty: a decoder at
 //! rest owns no memory.
 //!
+//! The rest of a large frame may be [read](Decoder::land) straight into the buffer, and the buffer of a large frame
+//! that is alone there becomes its message's memory.
+//!
 //! The invariant is `start <= kept.len()`, and `start < kept.len()` or both are 0.
 
 use alloc::vec::Vec;
 
 use super::{Header, UnassignedOpCode};
+
+/// Bytes that are worth being read straight to where they stay.
+pub(crate) const LANDED_MIN: usize = 4 * 1024;
+/// Memory for a frame that is coming is at most this many times what has arrived of it.
+const GROWTH_MAX: usize = 4;
 
 /// A whole frame, borrowed from the bytes that carried it: header, text headers, body, with nothing between
 /// them (PROTOCOL.md section 1).
@@ -270,6 +278,68 @@ impl Decoder {
     /// ```
     pub fn keep(&mut self, input: &mut &[u8]) {
         self.top_up(input, usize::MAX);
+        if self.kept.is_empty() {
+            // It may have got some for a frame that was adopted.
+            self.kept = Vec::new();
+        }
+    }
+
+    /// Has the rest of a large frame, of which a good part is kept, read straight behind that: `read` is given
+    /// the place and returns how many bytes it has put there. `None` if there is no such frame.
+    ///
+    /// Memory is never more than four times what has arrived.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    ///
+    /// # Panics
+    /// If `read` says that it has put more there than the place takes.
+    ///
+    /// # Example
+    /// ```
+    /// # use tofu_proto as tofu;
+    /// use tofu::{Decoder, Header, OpCode};
+    ///
+    /// let header = Header { body_len: 40_000, ..Header::new(OpCode::Signal) };
+    /// let bytes = [&header.to_bytes()[..], &[7; 40_000]].concat();
+    /// let (first, second) = bytes.split_at(16_000);
+    /// let mut decoder = Decoder::new();
+    /// assert_eq!(decoder.peek(&mut &first[..])?, None);
+    /// let landed = decoder.land(|place| {
+    ///     place.copy_from_slice(second);
+    ///     Ok::<_, std::io::Error>(second.len())
+    /// });
+    /// assert_eq!(landed.expect("a place").ok(), Some(second.len()));
+    /// assert_eq!(decoder.peek(&mut &[][..])?.expect("a whole frame").body(), [7; 40_000]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn land<E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Option<Result<usize, E>> {
+        let arrived = self.kept.len();
+        if self.start > 0 || arrived < LANDED_MIN {
+            return None;
+        }
+        let frame_len = self.begun().ok()??.frame_len();
+        if frame_len < arrived + LANDED_MIN || frame_len > arrived * GROWTH_MAX {
+            return None;
+        }
+        self.kept.resize(frame_len, 0);
+        let landed = read(&mut self.kept[arrived..]);
+        let count = landed.as_ref().map_or(0, |count| *count);
+        assert!(
+            count <= frame_len - arrived,
+            "more landed than there is place for"
+        );
+        self.kept.truncate(arrived + count);
+        Some(landed)
+    }
+
+    /// The memory of the large frame that [`peek`](Self::peek) showed, `len` bytes long, if it is alone there: to
+    /// be exchanged for other memory, which is empty. The frame is taken then.
+    pub(crate) fn alone(&mut self, len: usize) -> Option<&mut Vec<u8>> {
+        (self.start == 0 && self.kept.len() == len).then_some(&mut self.kept)
     }
 
     /// Whether bytes of an unfinished (or not consumed) frame are kept.
@@ -319,6 +389,8 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
     use crate::OpCode;
 
@@ -392,6 +464,73 @@ mod tests {
         let mut decoder = Decoder::new();
         assert_eq!(decoder.peek(&mut &announced.to_bytes()[..]), Ok(None));
         assert!(decoder.kept.capacity() < 256);
+    }
+
+    fn large() -> Vec<u8> {
+        frame(OpCode::Signal, b"a:b\r\n", &vec![7; usize::from(u16::MAX)])
+    }
+
+    /// However much has arrived.
+    #[test]
+    fn memory_for_what_lands_is_at_most_four_times_what_has_arrived() {
+        let bytes = large();
+        for arrived in (1..bytes.len()).step_by(501) {
+            let mut decoder = Decoder::new();
+            assert_eq!(decoder.peek(&mut &bytes[..arrived]), Ok(None));
+            let landed = decoder.land(|_| Ok::<_, ()>(0));
+            let is_large_part = arrived * GROWTH_MAX >= bytes.len();
+            let is_large_rest = arrived + LANDED_MIN <= bytes.len();
+            assert_eq!(
+                landed.is_some(),
+                is_large_part && is_large_rest,
+                "{arrived}"
+            );
+            assert!(
+                decoder.kept.capacity() <= arrived * GROWTH_MAX + 64,
+                "{arrived}"
+            );
+            assert_eq!(decoder.kept_len(), arrived, "nothing came");
+        }
+    }
+
+    #[test]
+    fn what_lands_stays_there_and_becomes_the_messages_memory() {
+        let bytes = large();
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.peek(&mut &bytes[..30_000]), Ok(None));
+        let mut place_at = core::ptr::null();
+        for range in [30_000..50_000, 50_000..bytes.len()] {
+            let landed = decoder.land(|place| {
+                assert_eq!(
+                    place.len(),
+                    bytes.len() - range.start,
+                    "all that is missing"
+                );
+                place[..range.len()].copy_from_slice(&bytes[range.clone()]);
+                place_at = place[range.len() - 1..].as_ptr();
+                Ok::<_, ()>(range.len())
+            });
+            assert_eq!(landed, Some(Ok(range.len())));
+        }
+        let mut nothing = &[][..];
+        let shown = decoder.peek(&mut nothing).unwrap().expect("a whole frame");
+        assert_eq!(shown, Frame::first(&bytes).unwrap().unwrap());
+        let memory = decoder.alone(bytes.len()).expect("it is alone");
+        assert_eq!(memory[bytes.len() - 1..].as_ptr(), place_at);
+        *memory = Vec::with_capacity(100);
+        assert_eq!(decoder.peek(&mut nothing), Ok(None));
+        assert_eq!(decoder.kept.capacity(), 0, "at rest again");
+    }
+
+    #[test]
+    fn a_read_that_fails_lands_nothing() {
+        let bytes = large();
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.peek(&mut &bytes[..30_000]), Ok(None));
+        assert_eq!(decoder.land(|_| Err("not now")), Some(Err("not now")));
+        let mut rest = &bytes[30_000..];
+        let shown = decoder.peek(&mut rest).unwrap();
+        assert_eq!(shown, Frame::first(&bytes).unwrap());
     }
 
     #[test]

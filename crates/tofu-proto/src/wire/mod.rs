@@ -8,6 +8,7 @@ mod header;
 mod op_code;
 mod text_headers;
 
+pub(crate) use decoder::LANDED_MIN;
 pub use decoder::{Decoder, Frame};
 pub use header::{Header, Origin, UnassignedOpCode};
 pub use op_code::{OpCode, OpType, Role};

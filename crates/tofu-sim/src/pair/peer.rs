@@ -2,7 +2,7 @@
 //!
 //! The driver is the contract of [`tofu_proto::connection`] and nothing else.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use tofu_proto::{
     Address, ChannelNumber, Connection, Instant, Message, MessageId, OpCode, Received, Refusal,
@@ -246,7 +246,14 @@ impl Peer {
             Read::Bytes(bytes) => {
                 world.note(Event::Read(self.side, bytes.len()));
                 world.checker.read(self.side, bytes.len(), world.now)?;
-                self.receive(&bytes, world)
+                // The rest of a large frame is read to where it stays.
+                let landed = self.connection.land(world.now, |place| {
+                    let count = place.len().min(bytes.len());
+                    place[..count].copy_from_slice(&bytes[..count]);
+                    Ok::<_, Infallible>(count)
+                });
+                let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+                self.receive(&bytes[landed..], world)
             }
             Read::Nothing => Ok(()),
             Read::End => self.close(self.connection.reason_at_end(), world),

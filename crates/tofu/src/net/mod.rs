@@ -11,7 +11,7 @@ mod tcp;
 mod uds;
 
 use std::{
-    io::{self, IoSlice, Read},
+    io::{self, IoSlice, IoSliceMut, Read},
     net::{IpAddr, Shutdown, SocketAddr},
     time::Duration,
 };
@@ -159,6 +159,17 @@ impl Stream {
             Self::Uds(stream) => stream.read(buffer),
             #[cfg(feature = "simulation")]
             Self::Simulated(stream) => stream.read(buffer),
+        }
+    }
+
+    /// Reads into the first, and what is more into the second.
+    pub(crate) fn read_into(&mut self, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        let both = &mut [IoSliceMut::new(first), IoSliceMut::new(second)];
+        match self {
+            Self::Tcp(stream) => stream.read_vectored(both),
+            Self::Uds(stream) => stream.read_vectored(both),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => stream.read(&mut both[0]),
         }
     }
 

@@ -25,6 +25,10 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
+/// Bytes that are read along with the rest of a large frame: as much of the next one as has it read straight to
+/// where it stays, too.
+const HEAD_LEN: usize = 16 * 1024;
+
 /// Bytes read at once up to which the peer is likely to wait for an answer. One that streams does not: others
 /// go first, and reading its socket again and again would only get into its way.
 const HOT_BYTES_MAX: u64 = 8 * 1024;
@@ -240,7 +244,23 @@ impl Reactor {
                 let Socket::Open(open) = &mut peer.socket else {
                     return Read::Dry;
                 };
-                let count = match open.stream.read(&mut scratch) {
+                // How many bytes there is room for, and how many came here.
+                let mut room = scratch.len();
+                let mut here = 0;
+                let landed = peer.connection.land(self.now, |place| {
+                    room = place.len() + HEAD_LEN;
+                    let count = open.stream.read_into(place, &mut scratch[..HEAD_LEN])?;
+                    here = count.saturating_sub(place.len());
+                    Ok(count - here)
+                });
+                let read = match landed {
+                    Some(landed) => landed.map(|landed| landed + here),
+                    None => open
+                        .stream
+                        .read(&mut scratch)
+                        .inspect(|&count| here = count),
+                };
+                let count = match read {
                     Ok(0) => return Read::Over(peer.connection.reason_at_end().into()),
                     Ok(count) => {
                         self.bytes_read += count as u64;
@@ -256,12 +276,12 @@ impl Reactor {
                         });
                     }
                 };
-                match self.deliver(group, peer, &scratch[..count]) {
+                match self.deliver(group, peer, &scratch[..here]) {
                     Read::Dry => {}
                     other => return other,
                 }
                 // A short read has emptied the socket, unless its end is behind it.
-                if count < scratch.len() && !ends {
+                if count < room && !ends {
                     return Read::Dry;
                 }
             }
