@@ -4,13 +4,15 @@
 //! stream, which comes in pieces of these lengths over and over. If the first byte's highest bit is set,
 //! the stream is not in the input as it is, but told: frames, most of them good, and longer pieces. After
 //! an odd piece the driver has no message at hand: it lets the decoder keep all, and comes again with the
-//! next piece.
+//! next piece. If the length is no multiple of three, the rest of a large frame is read to where it stays.
 //!
 //! Held to be true, for every stream and every split:
 //! - the frames, and the way the stream ends, are those of the whole stream;
 //! - no more is kept than has arrived and was not consumed, and nothing at rest;
 //! - the header of a frame that has begun is told as soon as it is there;
 //! - a frame that is written again has the same bytes, but for the bits that mean nothing.
+
+use std::convert::Infallible;
 
 use arbitrary::{Arbitrary, Unstructured};
 use tofu_proto::{Decoder, Frame, Header, UnassignedOpCode};
@@ -96,6 +98,15 @@ fn cut_in_pieces(stream: &[u8], lens: &[usize]) -> Cut {
         let rest = &stream[arrived..];
         let mut input = &rest[..len.max(1).min(rest.len())];
         arrived += input.len();
+        if len % 3 > 0 {
+            let landed = decoder.land(|place| {
+                let count = place.len().min(input.len());
+                place[..count].copy_from_slice(&input[..count]);
+                Ok::<_, Infallible>(count)
+            });
+            let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+            input = &input[landed..];
+        }
         let is_last = arrived == stream.len();
         // The last piece, and what was kept, must be cut in the end.
         if len % 2 == 1 && !is_last {

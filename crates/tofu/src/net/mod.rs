@@ -164,12 +164,16 @@ impl Stream {
 
     /// Reads into the first, and what is more into the second.
     pub(crate) fn read_into(&mut self, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
-        let both = &mut [IoSliceMut::new(first), IoSliceMut::new(second)];
+        let both = |first, second| [IoSliceMut::new(first), IoSliceMut::new(second)];
         match self {
-            Self::Tcp(stream) => stream.read_vectored(both),
-            Self::Uds(stream) => stream.read_vectored(both),
+            Self::Tcp(stream) => stream.read_vectored(&mut both(first, second)),
+            Self::Uds(stream) => stream.read_vectored(&mut both(first, second)),
             #[cfg(feature = "simulation")]
-            Self::Simulated(stream) => stream.read(&mut both[0]),
+            Self::Simulated(stream) => match stream.read(first)? {
+                // Why there is no more the next read tells.
+                full if full == first.len() => Ok(full + stream.read(second).unwrap_or(0)),
+                count => Ok(count),
+            },
         }
     }
 
