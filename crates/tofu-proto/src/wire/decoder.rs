@@ -485,10 +485,7 @@ mod tests {
                 is_large_part && is_large_rest,
                 "{arrived}"
             );
-            assert!(
-                decoder.kept.capacity() <= arrived * 4 + 64,
-                "{arrived}"
-            );
+            assert!(decoder.kept.capacity() <= arrived * 4 + 64, "{arrived}");
             assert_eq!(decoder.kept_len(), arrived, "nothing came");
         }
     }

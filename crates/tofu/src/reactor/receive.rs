@@ -6,7 +6,7 @@ use std::{
 };
 
 use mio::Token;
-use tofu_proto::{Message, OpCode, Received, Status};
+use tofu_proto::{Connection, Instant, Message, OpCode, Received, Status};
 
 use super::{
     Reactor,
@@ -18,7 +18,7 @@ use crate::{
     event::{Event, Reason},
     group::Group,
     metrics::Counter,
-    net::Ready,
+    net::{Ready, Stream},
     pool,
 };
 
@@ -50,6 +50,45 @@ enum Read {
     Starved,
     /// The channel is over.
     Over(Reason),
+}
+
+/// What one read brought.
+struct Brought {
+    bytes: usize,
+    /// Those that are to be delivered. The others have landed where they stay.
+    in_scratch: usize,
+    /// Whether there was room for more.
+    is_short: bool,
+}
+
+/// Reads into `scratch`, but the rest of a large frame straight to where it stays.
+fn read_once(
+    stream: &mut Stream,
+    connection: &mut Connection,
+    scratch: &mut [u8],
+    now: Instant,
+) -> io::Result<Brought> {
+    let mut room = scratch.len();
+    let mut in_scratch = 0;
+    let landed = connection.land(now, |place| {
+        room = place.len() + HEAD_LEN;
+        let bytes = stream.read_into(place, &mut scratch[..HEAD_LEN])?;
+        in_scratch = bytes.saturating_sub(place.len());
+        io::Result::Ok(bytes - in_scratch)
+    });
+    let landed = match landed {
+        Some(landed) => landed?,
+        None => {
+            in_scratch = stream.read(scratch)?;
+            0
+        }
+    };
+    let bytes = landed + in_scratch;
+    Ok(Brought {
+        bytes,
+        in_scratch,
+        is_short: bytes < room,
+    })
 }
 
 impl Reactor {
@@ -244,28 +283,13 @@ impl Reactor {
                 let Socket::Open(open) = &mut peer.socket else {
                     return Read::Dry;
                 };
-                // How many bytes there is room for, and how many came here.
-                let mut room = scratch.len();
-                let mut here = 0;
-                let landed = peer.connection.land(self.now, |place| {
-                    room = place.len() + HEAD_LEN;
-                    let count = open.stream.read_into(place, &mut scratch[..HEAD_LEN])?;
-                    here = count.saturating_sub(place.len());
-                    Ok(count - here)
-                });
-                let read = match landed {
-                    Some(landed) => landed.map(|landed| landed + here),
-                    None => open
-                        .stream
-                        .read(&mut scratch)
-                        .inspect(|&count| here = count),
-                };
-                let count = match read {
-                    Ok(0) => return Read::Over(peer.connection.reason_at_end().into()),
-                    Ok(count) => {
-                        self.bytes_read += count as u64;
-                        count
+                let connection = &mut peer.connection;
+                let brought = match read_once(&mut open.stream, connection, &mut scratch, self.now)
+                {
+                    Ok(Brought { bytes: 0, .. }) => {
+                        return Read::Over(peer.connection.reason_at_end().into());
                     }
+                    Ok(brought) => brought,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Dry,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => {
@@ -276,12 +300,13 @@ impl Reactor {
                         });
                     }
                 };
-                match self.deliver(group, peer, &scratch[..here]) {
+                self.bytes_read += brought.bytes as u64;
+                match self.deliver(group, peer, &scratch[..brought.in_scratch]) {
                     Read::Dry => {}
                     other => return other,
                 }
                 // A short read has emptied the socket, unless its end is behind it.
-                if count < room && !ends {
+                if brought.is_short && !ends {
                     return Read::Dry;
                 }
             }
