@@ -76,12 +76,11 @@ fn read_once(
         in_scratch = bytes.saturating_sub(place.len());
         io::Result::Ok(bytes - in_scratch)
     });
-    let landed = match landed {
-        Some(landed) => landed?,
-        None => {
-            in_scratch = stream.read(scratch)?;
-            0
-        }
+    let landed = if let Some(landed) = landed {
+        landed?
+    } else {
+        in_scratch = stream.read(scratch)?;
+        0
     };
     let bytes = landed + in_scratch;
     Ok(Brought {
