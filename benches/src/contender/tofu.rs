@@ -1,7 +1,7 @@
 //! tofu with its default options; `tofu-nopoll` with no busy poll.
 //!
 //! The client makes a message with a copy of the body, in memory of one that it posted before
-//! (`ChannelGroup::message`), posts 16 or 64 KiB at a time (`post_many`; `tofu-single`: each alone) or what it has before it
+//! (`ChannelGroup::message`), posts 16 or 8 KiB at a time (`post_many`; `tofu-single`: each alone) or what it has before it
 //! waits, and receives answers one by one; when the queue of the channel is full, it waits for `Drained`. The server receives as many as are at hand (`recv_many`) and answers each.
 
 use std::{collections::VecDeque, time::Duration};
@@ -20,7 +20,7 @@ use super::{
 const EVENTS_MAX: usize = 1024;
 /// Messages that the client posts at once, or bytes of their bodies.
 const BATCH_MAX: usize = 16;
-const BATCH_BYTES_MAX: usize = 64 * 1024;
+const BATCH_BYTES_MAX: usize = 8 * 1024;
 
 /// With these options.
 #[derive(Debug)]
