@@ -109,6 +109,11 @@ impl Content {
         &self.memory[self.skipped..]
     }
 
+    #[inline]
+    fn payload_len(&self) -> usize {
+        self.memory.len() - self.skipped
+    }
+
     const fn empty() -> Self {
         Self::new(
             OpCode::Request,

@@ -246,6 +246,6 @@ impl Message {
     /// ```
     #[inline]
     pub fn frame_len(&self) -> usize {
-        Header::LEN + self.content.payload().len()
+        Header::LEN + self.content.payload_len()
     }
 }

@@ -209,7 +209,7 @@ impl Message {
             status: content.status,
             id: content.id,
             text_headers_len: saturated(content.text_headers_len),
-            body_len: saturated(content.payload().len() - content.text_headers_len),
+            body_len: saturated(content.payload_len() - content.text_headers_len),
         }
     }
 
