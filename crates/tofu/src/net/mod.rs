@@ -368,6 +368,8 @@ mod tests {
             };
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap());
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), tcp::UNSENT_MAX);
             assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
             assert!(socket.nonblocking().unwrap());
         }

@@ -10,10 +10,18 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::close_hard;
 use crate::options::ListenerOptions;
 
-/// What every connected TCP socket gets: no Nagle, so that a small message leaves at once, and a
-/// hard close.
+/// Bytes that wait in the system for their turn to be sent, from which on it takes no more. What is on its way does
+/// not count, so that a long line is still full; and what waits with us, and not there, can come back.
+#[cfg(target_os = "linux")]
+pub(super) const UNSENT_MAX: u32 = 128 * 1024;
+
+/// What every connected TCP socket gets: no Nagle, so that a small message leaves at once, little that waits in
+/// the system, and a hard close.
 pub(super) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    // A system that does not know it takes more.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
     close_hard(socket)
 }
 
