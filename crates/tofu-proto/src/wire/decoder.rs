@@ -339,7 +339,10 @@ impl Decoder {
     /// The memory of the large frame that [`peek`](Self::peek) showed, `len` bytes long, if it is alone there: to
     /// be exchanged for other memory, which is empty. The frame is taken then.
     pub(crate) fn alone(&mut self, len: usize) -> Option<&mut Vec<u8>> {
-        (self.start == 0 && self.kept.len() == len).then_some(&mut self.kept)
+        let is_alone = self.start == 0 && self.kept.len() == len;
+        // Else a message would own what many frames needed.
+        let is_its_own = self.kept.capacity() <= 2 * len;
+        (is_alone && is_its_own).then_some(&mut self.kept)
     }
 
     /// Whether bytes of an unfinished (or not consumed) frame are kept.
@@ -376,6 +379,10 @@ impl Decoder {
         let missing = wanted.saturating_sub(self.kept_len()).min(input.len());
         if missing == 0 {
             return;
+        }
+        if self.kept.is_empty() && self.kept.capacity() > missing * GROWTH_MAX {
+            // It got that for a larger frame.
+            self.kept = Vec::new();
         }
         if self.start > 0 {
             self.kept.drain(..self.start);
@@ -517,6 +524,33 @@ mod tests {
         *memory = Vec::with_capacity(100);
         assert_eq!(decoder.peek(&mut nothing), Ok(None));
         assert_eq!(decoder.kept.capacity(), 0, "at rest again");
+    }
+
+    #[test]
+    fn memory_of_a_larger_frame_is_not_kept_for_a_few_bytes() {
+        let bytes = large();
+        for (arrives, is_kept) in [(1, false), (20_000, false), (40_000, true)] {
+            let mut decoder = Decoder::new();
+            decoder.keep(&mut &bytes[..]);
+            let memory = decoder.alone(bytes.len()).expect("it is alone");
+            *memory = Vec::with_capacity(150_000);
+            assert_eq!(decoder.peek(&mut &bytes[..arrives]), Ok(None));
+            assert_eq!(decoder.kept.capacity() >= 150_000, is_kept, "{arrives}");
+            assert!(decoder.kept.capacity() <= 4 * arrives.max(8), "{arrives}");
+        }
+    }
+
+    #[test]
+    fn a_frame_in_memory_of_many_is_not_adopted() {
+        let bytes = frame(OpCode::Signal, b"", &[7; 10_000]);
+        let mut decoder = Decoder::new();
+        decoder.kept.reserve(3 * bytes.len());
+        decoder.kept.extend_from_slice(&bytes);
+        assert!(decoder.alone(bytes.len()).is_none());
+        assert_eq!(
+            decoder.peek(&mut &[][..]).unwrap(),
+            Frame::first(&bytes).unwrap()
+        );
     }
 
     #[test]

@@ -187,6 +187,8 @@ impl Reactor {
             return Ok(false);
         }
         let clock = &group.engine.clock;
+        // Looking around may have taken a while.
+        driver.now = clock.now();
         let start = driver.now;
         loop {
             match driver.busy_poll.step() {

@@ -26,8 +26,8 @@ use crate::{
 const READS_MAX: usize = 4;
 
 /// Bytes that are read along with the rest of a large frame: as much of the next one as has it read straight to
-/// where it stays, too.
-const HEAD_LEN: usize = 16 * 1024;
+/// where it stays, too, if it has a full body and some 16,000 bytes of text headers.
+const HEAD_LEN: usize = 20 * 1024;
 
 /// Bytes read at once up to which the peer is likely to wait for an answer. One that streams does not: others
 /// go first, and reading its socket again and again would only get into its way.
@@ -395,5 +395,23 @@ impl Reactor {
             group.engine.pool.line_up(group);
         }
         self.starved.push_back(token);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tofu_proto::{ChannelNumber, Decoder};
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_along_is_enough_for_a_full_body_to_land() {
+        let message = Message::signal(ChannelNumber::new(1))
+            .with_header("name", "v".repeat(16_000))
+            .with_body(vec![0; Message::BODY_MAX]);
+        let frame = [&message.binary_header().to_bytes(), message.payload()].concat();
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.peek(&mut &frame[..HEAD_LEN]), Ok(None));
+        assert!(decoder.land(|_| io::Result::Ok(0)).is_some());
     }
 }
