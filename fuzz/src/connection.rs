@@ -356,7 +356,7 @@ impl Peer {
             place[..count].copy_from_slice(&bytes[..count]);
             Ok::<_, Infallible>(count)
         });
-        let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+        let landed = landed.map_or(0, |Ok(landed)| landed);
         let mut input = &bytes[landed..];
         let mut messages = 0..messages;
         loop {

@@ -104,7 +104,7 @@ fn cut_in_pieces(stream: &[u8], lens: &[usize]) -> Cut {
                 place[..count].copy_from_slice(&input[..count]);
                 Ok::<_, Infallible>(count)
             });
-            let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+            let landed = landed.map_or(0, |Ok(landed)| landed);
             input = &input[landed..];
         }
         let is_last = arrived == stream.len();

@@ -284,7 +284,7 @@ pub(crate) struct Inbox {
     drained: BTreeSet<ChannelNumber>,
 }
 
-/// As small as an event: what comes in a burst lies close together.
+/// As small as an event, and that is small: what comes in a burst lies close together.
 #[derive(Debug)]
 enum Entry {
     Event(Event),
@@ -299,6 +299,8 @@ struct Returning {
     /// They still count against the engine's queue bytes.
     _charge: Charge,
 }
+
+const _: () = assert!(size_of::<Entry>() == size_of::<Event>() && size_of::<Event>() <= 24);
 
 impl Inbox {
     /// What comes most, and in bursts.

@@ -340,8 +340,8 @@ impl Connection {
     /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
     /// bye is always queued: there is at most one of each kind. Returns the header as it travels;
     /// a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
-    /// conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over,
-    /// for its memory; to [`drop`] it is as well.
+    /// conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over:
+    /// its memory serves another one, and one of a pool goes home when it is dropped.
     ///
     /// # Errors
     /// The message does not fit the conversation ([`Refusal::NotAllowed`],
@@ -417,8 +417,8 @@ impl Connection {
         &self.queue
     }
 
-    /// The next `count` bytes of the queue have left. The messages that are `done` with are handed over, for their
-    /// memory. `now` is asked while the conversation ends.
+    /// The next `count` bytes of the queue have left. The messages that are `done` with are handed over, as by
+    /// [`post`](Self::post). `now` is asked while the conversation ends.
     ///
     /// # Panics
     /// In a debug build, if more is said to have left than was queued.
@@ -553,7 +553,7 @@ impl Connection {
     }
 
     /// Has the rest of a large frame read straight to where it stays, see [`Decoder::land`]: to be tried before
-    /// each read. The message is made by [`receive`](Self::receive), with no input.
+    /// each read. [`receive`](Self::receive) makes the message, with what else was read, if anything, as its input.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

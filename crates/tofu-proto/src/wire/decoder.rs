@@ -5,8 +5,8 @@
 //! what has arrived, never what was announced, and is given up when it runs empty: a decoder at
 //! rest owns no memory.
 //!
-//! The rest of a large frame may be [read](Decoder::land) straight into the buffer, and the buffer of a large frame
-//! that is alone there becomes its message's memory.
+//! The rest of a large frame may be [read](Decoder::land) straight into the buffer, which has room for it once a
+//! quarter has arrived; and the buffer of a large frame that is alone there becomes its message's memory.
 //!
 //! The invariant is `start <= kept.len()`, and `start < kept.len()` or both are 0.
 
@@ -278,10 +278,6 @@ impl Decoder {
     /// ```
     pub fn keep(&mut self, input: &mut &[u8]) {
         self.top_up(input, usize::MAX);
-        if self.kept.is_empty() {
-            // It may have got some for a frame that was adopted.
-            self.kept = Vec::new();
-        }
     }
 
     /// Has the rest of a large frame, of which a good part is kept, read straight behind that: `read` is given
@@ -377,12 +373,12 @@ impl Decoder {
     /// Moves bytes from `input` until `wanted` are kept or none are left.
     fn top_up(&mut self, input: &mut &[u8], wanted: usize) {
         let missing = wanted.saturating_sub(self.kept_len()).min(input.len());
-        if missing == 0 {
-            return;
-        }
         if self.kept.is_empty() && self.kept.capacity() > missing * GROWTH_MAX {
             // It got that for a larger frame.
             self.kept = Vec::new();
+        }
+        if missing == 0 {
+            return;
         }
         if self.start > 0 {
             self.kept.drain(..self.start);

@@ -252,7 +252,7 @@ impl Peer {
                     place[..count].copy_from_slice(&bytes[..count]);
                     Ok::<_, Infallible>(count)
                 });
-                let landed = landed.map_or(0, |landed| landed.unwrap_or_else(|none| match none {}));
+                let landed = landed.map_or(0, |Ok(landed)| landed);
                 self.receive(&bytes[landed..], world)
             }
             Read::Nothing => Ok(()),

@@ -289,7 +289,7 @@ impl Stock {
     }
 
     /// Keeps messages that the application is done with for the next ones that come.
-    pub(crate) fn reuse(&mut self, messages: impl Iterator<Item = Message>) {
+    pub(crate) fn reuse(&mut self, messages: impl IntoIterator<Item = Message>) {
         // Else another group is to have them.
         let is_free = !self.shelf.pool.line.someone_waits();
         for message in messages {
@@ -381,7 +381,7 @@ mod tests {
         assert!(pool.out() > 1);
         stock.put_back();
         assert_eq!(pool.out(), 1);
-        stock.reuse([message].into_iter());
+        stock.reuse([message]);
         assert_eq!(pool.out(), 1, "it waits to be used again");
         assert!(stock.has_message());
         stock.put_back();
@@ -393,8 +393,8 @@ mod tests {
         let pool = Pool::new(0, 10);
         let other = Pool::new(0, 10);
         let mut stock = Stock::new(Shelf::new(&pool));
-        stock.reuse([Shelf::new(&other).message()].into_iter());
-        stock.reuse([made()].into_iter());
+        stock.reuse([Shelf::new(&other).message()]);
+        stock.reuse([made()]);
         assert!(stock.read.is_empty());
         assert_eq!(other.out(), 0);
     }
@@ -405,7 +405,7 @@ mod tests {
         let mut stock = Stock::new(Shelf::new(&pool));
         let message = stock.message(1).expect("the only one");
         pool.line_up(&Arc::new(Waiting));
-        stock.reuse([message].into_iter());
+        stock.reuse([message]);
         assert_eq!(pool.out(), 0);
     }
 

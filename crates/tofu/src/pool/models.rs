@@ -174,7 +174,7 @@ fn refill_in_silence(shelf: &Arc<Shelf>) -> Kept<Message> {
 fn receive_nothing(shelf: &Arc<Shelf>) {
     let mut stock = Stock::new(Arc::clone(shelf));
     if let Some(message) = stock.message(1) {
-        stock.reuse([message].into_iter());
+        stock.reuse([message]);
     }
     stock.put_back();
 }
