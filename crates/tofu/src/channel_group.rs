@@ -770,7 +770,11 @@ mod tests {
     use tofu_proto::Address;
 
     use super::*;
-    use crate::{Engine, Options, group::MUTED_MIN, reactor::channel::End};
+    use crate::{
+        Engine, Options,
+        group::MUTED_MIN,
+        reactor::{self, channel::End},
+    };
 
     /// A place where peers without a library are found, which read nothing but the hello.
     struct Place {
@@ -865,6 +869,50 @@ mod tests {
             engine.metrics().channels_open == peers.len()
         });
         assert!(!group.group.is_muted());
+    }
+
+    /// Each try would be a system call in vain, and each refusal a wake-up.
+    #[test]
+    fn a_full_socket_is_left_to_the_poller() {
+        let place = Place::new();
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let mut group = engine.group().expect("a group");
+        let (number, mut peer) = place.connect(&group);
+        let large = || Message::signal(number).with_body(vec![0; 60_000]);
+        while group.post(large()).is_ok() {}
+        let queued = |group: &ChannelGroup| {
+            let mut channel = group.group.channel(number).expect("open");
+            let End::Peer(peer) = &mut channel.end else {
+                panic!("not a listener");
+            };
+            (peer.awaits_room(), peer.connection.queue().bytes())
+        };
+        eventually("a driver waits for room", || {
+            assert!(matches!(group.try_recv(), Ok(None)));
+            queued(&group).0
+        });
+        // Nobody else drives now.
+        let mut driver = group.group.take_seat().expect("not forked");
+        let (_, bytes) = queued(&group);
+        group.post(large()).expect_err("the queue is full");
+        assert!(group.group.take_attention().is_empty(), "who is to look?");
+        let mut read = vec![0; 1024 * 1024];
+        peer.read_exact(&mut read[..64 * 1024]).expect("connected");
+        let token = group.group.all_channels()[0];
+        group.group.attend(reactor::Attention::Look(token));
+        let now = group.group.engine.clock.now();
+        Reactor::look_around(&mut driver, &group.group, now);
+        assert_eq!(
+            queued(&group).1,
+            bytes,
+            "it was tried before the poller told"
+        );
+        drop(driver);
+        eventually("what is queued goes on", || {
+            let _ = peer.read(&mut read).expect("connected");
+            assert!(!group.try_recv().is_err());
+            queued(&group).1 < bytes
+        });
     }
 
     #[test]

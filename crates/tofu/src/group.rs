@@ -254,14 +254,18 @@ impl Cared for Group {
         self.engine.clock.now()
     }
 
-    fn drive(
-        self: &Arc<Self>,
-        driver: &mut Driver<'_, Reactor>,
-        caller_is_back_soon: bool,
-    ) -> Driven {
-        let is_busy = if caller_is_back_soon {
+    fn is_retired(&self) -> bool {
+        self.is_retired()
+    }
+
+    fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, caller_is_near: bool) -> Driven {
+        let is_busy = if caller_is_near {
+            // What is unfinished can wait for the caller, or for the keeper's next look.
             Reactor::look_around(driver, self, self.engine.clock.now());
-            driver.is_busy(self)
+            if driver.is_nudged() {
+                Reactor::look_around(driver, self, self.engine.clock.now());
+            }
+            false
         } else {
             // A poller that fails leaves nothing to be done but what its timers say.
             Reactor::keep(driver, self).unwrap_or(false)

@@ -212,8 +212,10 @@ impl Group {
             let bytes = error.message().frame_len();
             // A note for less may stand in the budget's line: it only calls too early.
             peer.room = Room::Wanted(bytes);
-            // The queue may be short already, or nobody waits for the socket: a driver sees to both.
-            self.look_at(token);
+            // Else the driver hears of room from the poller.
+            if peer.has_short_queue(&self.engine.options) || !peer.awaits_room() {
+                self.look_at(token);
+            }
         }
         error
     }

@@ -48,6 +48,8 @@ struct Reactor {
     /// Frames that a driver has looked at.
     seen: usize,
     timer: Option<Instant>,
+    /// Whether the keeper drove it as one whose caller is gone.
+    is_driven: bool,
 }
 
 enum Call {
@@ -70,8 +72,13 @@ impl Cared for Group {
         Instant::from_nanos(self.clock.load(Ordering::Relaxed))
     }
 
-    fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, _: bool) -> Driven {
+    fn is_retired(&self) -> bool {
+        false
+    }
+
+    fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, caller_is_near: bool) -> Driven {
         self.look(driver);
+        driver.is_driven |= !caller_is_near;
         Driven {
             due: driver.timer,
             task: None,
@@ -105,7 +112,10 @@ impl Group {
 
     fn with(care: Care, timer: Option<Instant>, can_nest: bool) -> (Arc<Self>, Ward<Self>) {
         let group = Arc::new(Self {
-            seat: Seat::new(Reactor { seen: 0, timer }),
+            seat: Seat::new(Reactor {
+                timer,
+                ..Reactor::default()
+            }),
             rest: Rest::new(),
             clock: AtomicU64::new(NOW.as_nanos()),
             calls: Mutex::default(),
@@ -252,6 +262,26 @@ fn timers_of_a_group_that_cannot_be_watched_are_kept() {
     let (group, mut ward) = Group::with(standing_back(BACK_MAX), Some(due), false);
     group.keep_until(&mut ward, due);
     assert_eq!(group.seat.take().timer, None);
+}
+
+/// A keeper that drove for every call would read on for an application that has enough to do.
+#[cfg(not(loom))]
+#[test]
+fn calls_neither_have_a_group_driven_whose_caller_is_near_nor_put_that_off() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        let gone = NOW + BACK_MIN;
+        for micros in (0..2_000).step_by(100) {
+            let now = NOW + Duration::from_micros(micros);
+            group.keep_until(&mut ward, now);
+            group.clock.store(now.as_nanos(), Ordering::Relaxed);
+            visit(&mut ward, true);
+            assert!(!group.seat.take().is_driven, "{care:?}, {micros} us");
+        }
+        group.keep_until(&mut ward, gone);
+        assert!(group.seat.take().is_driven, "{care:?}");
+    }
 }
 
 #[cfg(not(loom))]

@@ -23,11 +23,14 @@ pub(crate) trait Cared {
     fn rest(&self) -> &Rest;
     fn now(&self) -> Instant;
 
-    /// Drives it: for a caller who will be back, only as far as there is no need to ask the poller.
+    /// Whether it closes, and no caller will be back.
+    fn is_retired(&self) -> bool;
+
+    /// Drives it: for a caller who is near, only as far as there is no need to ask the poller.
     fn drive(
         self: &Arc<Self>,
         driver: &mut Driver<'_, Self::Reactor>,
-        caller_is_back_soon: bool,
+        caller_is_near: bool,
     ) -> Driven;
 
     /// When its next timer is due.
@@ -120,23 +123,29 @@ impl<G: Cared> Ward<G> {
             self.leave_to_caller(called, registry);
             return false;
         };
+        let now = group.now();
+        // Who was called looks again before long, however often it is called until then.
+        let before_long = now + BACK_MIN;
+        let look_at = match self.care {
+            _ if group.is_retired() => None,
+            _ if caller_was_here => Some(before_long),
+            Care::StandingBack { look_at, .. } if look_at > now => Some(look_at.min(before_long)),
+            _ => None,
+        };
+        let caller_is_near = look_at.is_some();
         let Driven {
             due,
             task,
             is_finished,
-        } = group.drive(&mut driver, caller_was_here && !called);
-        if gathered {
-            // More may be: those who gather count on an early look.
-            let soon = group.now() + GATHERED_WAIT_MAX;
-            let due = due.map_or(soon, |due| due.min(soon));
-            if caller_was_here {
-                self.stop_watching(registry);
-                self.stand_back_until(BACK_MIN, due);
-            } else {
-                self.watch(registry, Some(due));
-            }
+        } = group.drive(&mut driver, caller_is_near);
+        // More may be gathered: those who gather count on an early look.
+        let soon = gathered.then_some(now + GATHERED_WAIT_MAX);
+        let look_at = look_at.into_iter().chain(soon).chain(due).min();
+        if let Some(look_at) = look_at.filter(|_| caller_is_near) {
+            self.stop_watching(registry);
+            self.stand_back_until(BACK_MIN, look_at);
         } else {
-            self.watch(registry, due);
+            self.watch(registry, look_at);
         }
         if driver.leave() {
             self.watch(registry, Some(Instant::ORIGIN));

@@ -23,6 +23,7 @@ use crate::{
     channels::GroupId,
     event::Reason,
     net::{self, Registry, Stream},
+    options::Options,
 };
 
 /// Slices handed to one vectored write.
@@ -228,6 +229,17 @@ impl Peer {
                 },
                 _ => false,
             }
+    }
+
+    /// Whether the socket takes nothing for now, and the poller will tell when it does.
+    pub(crate) fn awaits_room(&self) -> bool {
+        matches!(&self.socket, Socket::Open(open)
+            if open.is_awaited && matches!(open.writing, Writing::Full { .. }))
+    }
+
+    /// Whether so little is queued that who was refused may hear of room.
+    pub(crate) fn has_short_queue(&self, options: &Options) -> bool {
+        self.connection.queue().bytes() <= options.channel_queue_bytes_max / 2
     }
 
     /// Whether so much is queued that it should not wait for more.

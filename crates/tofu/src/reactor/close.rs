@@ -45,7 +45,9 @@ impl Reactor {
         token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        peer.flush(&group.registry, token, || self.now, By::Driver);
+        if !peer.awaits_room() {
+            peer.flush(&group.registry, token, || self.now, By::Driver);
+        }
         if peer.is_broken() && !peer.connection.is_held() {
             // No readiness may ever tell.
             self.come_back(token, peer.pace);
@@ -83,11 +85,10 @@ impl Reactor {
 
     /// Tells the application that there is room again, in the channel's queue and in the engine's.
     fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer, bytes: usize) {
-        let queued = peer.connection.queue().bytes();
-        if queued > group.engine.options.channel_queue_bytes_max / 2 {
+        if !peer.has_short_queue(&group.engine.options) {
             return;
         }
-        let missing = peer.charge.missing(queued + bytes);
+        let missing = peer.charge.missing(peer.connection.queue().bytes() + bytes);
         if missing <= group.engine.budget.room() {
             peer.room = Room::Unasked;
             self.inbox.push(Event::Drained(number_of(token)));

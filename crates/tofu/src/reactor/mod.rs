@@ -43,6 +43,7 @@ use crate::{
     channels::ChannelGuard,
     event::{Event, Inbox},
     group::Group,
+    keeper::ward::Cared as _,
     net::{Events, Poller, Ready},
     pool::Stock,
 };
@@ -217,11 +218,12 @@ impl Reactor {
         }
     }
 
-    /// The keeper's turns: sees to everything that is ready, without waiting. `true` says that there
-    /// is more to do at once.
+    /// The keeper's turns: sees to everything that is ready, without waiting, or until a caller wants the seat.
+    /// `true` says that there is more to do at once.
     pub(crate) fn keep(driver: &mut Driver<'_, Self>, group: &Arc<Group>) -> io::Result<bool> {
         // The application was not back in time: what it posts need not wait for that any more.
         group.set_has_unread(false);
+        let callers = group.rest().caller_turns();
         for _ in 0..KEEPER_TURNS_MAX {
             Self::look_around(driver, group, group.engine.clock.now());
             driver.wait(Some(Duration::ZERO))?;
@@ -229,6 +231,9 @@ impl Reactor {
             driver.dispatch(group);
             if was_quiet && !driver.is_busy(group) {
                 return Ok(false);
+            }
+            if group.rest().caller_turns() != callers {
+                break;
             }
         }
         Ok(true)
