@@ -36,8 +36,6 @@ use crate::{
 /// Pieces of memory, for frames that leave together, that are kept while no channel has a use for them: until
 /// the keeper finds that nothing gathers here any more.
 const SPARE_MAX: usize = 16;
-/// Channels from which on the poller of a group that the keeper does not watch stays nested.
-pub(crate) const MUTED_MIN: usize = 256;
 /// Bits of a token that hold the channel number; the rest tell its holders apart.
 const NUMBER_BITS: u32 = u16::BITS;
 
@@ -300,8 +298,7 @@ impl Cared for Group {
     }
 
     fn mute(&self, keeper: &Registry) {
-        // A muted poller costs a little for each event, which those with few channels would notice.
-        if self.channels_open() < MUTED_MIN {
+        if !self.engine.network.keeps_nested(self.channels_open()) {
             return self.take_out(keeper);
         }
         let is_muted = keeper.mute(self.poller, Token(self.id)).is_ok();

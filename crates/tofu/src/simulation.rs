@@ -65,6 +65,8 @@ pub trait System: fmt::Debug + Send + Sync {
     /// Waits at this poller for a stream, a listener or another poller to become ready, `on_writable` also
     /// for a stream that can be written. What was registered before is registered anew.
     fn register(&self, poller: Descriptor, what: Descriptor, token: usize, on_writable: bool);
+    /// Hears nothing of it until it is registered anew. Only pollers are muted.
+    fn mute(&self, poller: Descriptor, what: Descriptor);
     /// Waits for it no more.
     fn deregister(&self, poller: Descriptor, what: Descriptor);
     /// Makes the poller ready, with this token.

@@ -9,7 +9,7 @@ mod sockets;
 mod travel;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -67,6 +67,8 @@ enum Node {
 #[derive(Debug, Default)]
 struct Poller {
     registered: BTreeMap<Descriptor, (usize, bool)>,
+    /// Pollers among them that are not heard for now.
+    muted: BTreeSet<Descriptor>,
     /// In the order in which they became ready.
     ready: Vec<Descriptor>,
     woken: Vec<usize>,
@@ -344,6 +346,10 @@ impl System for Process {
     fn register(&self, poller: Descriptor, what: Descriptor, token: usize, on_writable: bool) {
         let mut state = self.network.state();
         state.register(poller, what, token, on_writable);
+    }
+
+    fn mute(&self, poller: Descriptor, what: Descriptor) {
+        self.network.state().mute(poller, what);
     }
 
     fn deregister(&self, poller: Descriptor, what: Descriptor) {

@@ -103,7 +103,9 @@ impl State {
     /// Something that is not ready, or was told already.
     pub(super) fn make_up(&mut self, at: Descriptor, ready: &mut Vec<Descriptor>) {
         if let Node::Poller(poller) = &self.nodes[at.0] {
-            let all: Vec<_> = poller.registered.keys().copied().collect();
+            let heard = poller.registered.keys();
+            let heard = heard.filter(|what| !poller.muted.contains(what));
+            let all: Vec<_> = heard.copied().collect();
             if !all.is_empty() {
                 let one = self.random.pick(&all);
                 if !ready.contains(&one) {
@@ -121,7 +123,13 @@ impl State {
         on_writable: bool,
     ) {
         if let Node::Poller(poller) = &mut self.nodes[at.0] {
-            poller.registered.insert(what, (token, on_writable));
+            let before = poller.registered.insert(what, (token, on_writable));
+            let was_muted = poller.muted.remove(&what);
+            if before.is_some() && !was_muted {
+                // As a socket may be, but to nest a poller twice is an error.
+                let is_poller = matches!(self.nodes[what.0], Node::Poller(_));
+                assert!(!is_poller, "a poller is nested that was heard already");
+            }
         }
         match &mut self.nodes[what.0] {
             Node::Stream(stream) => {
@@ -139,9 +147,21 @@ impl State {
         }
     }
 
+    pub(super) fn mute(&mut self, at: Descriptor, what: Descriptor) {
+        if let Node::Poller(poller) = &mut self.nodes[at.0] {
+            let is_new = poller.registered.contains_key(&what) && poller.muted.insert(what);
+            assert!(is_new, "a poller is muted that was not heard");
+            poller.ready.retain(|ready| *ready != what);
+        }
+        if let Node::Poller(poller) = &mut self.nodes[what.0] {
+            poller.outer = None;
+        }
+    }
+
     pub(super) fn deregister(&mut self, at: Descriptor, what: Descriptor) {
         if let Node::Poller(poller) = &mut self.nodes[at.0] {
             poller.registered.remove(&what);
+            poller.muted.remove(&what);
             poller.ready.retain(|ready| *ready != what);
         }
         match &mut self.nodes[what.0] {

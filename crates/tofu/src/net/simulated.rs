@@ -87,6 +87,10 @@ impl Registry {
             .register(self.poller, descriptor, token.0, interest.is_writable());
     }
 
+    pub(super) fn mute(&self, descriptor: Descriptor) {
+        self.system.mute(self.poller, descriptor);
+    }
+
     pub(super) fn deregister(&self, descriptor: Descriptor) {
         self.system.deregister(self.poller, descriptor);
     }
