@@ -1,6 +1,10 @@
 //! What a run can find: the promises that can be broken.
 
-use std::fmt;
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// A promise that tofu makes, or that a simulated application asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +32,8 @@ pub enum Promise {
     End,
     /// A conversation that nothing broke ends well, with nothing lost.
     Grace,
+    /// Nothing panics, neither tofu nor the application.
+    NoPanic,
     /// What [`Group::fail`](crate::Group::fail) was called for.
     Application,
 }
@@ -46,6 +52,17 @@ impl Broken {
         let how = how.into();
         Self { promise, how }
     }
+}
+
+/// Does something, after which nobody goes on if it panics. An error is what the panic said.
+pub(crate) fn caught<T>(does: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(does)).map_err(|panic| said(panic.as_ref()))
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("something that is no text").to_owned()
 }
 
 impl fmt::Display for Broken {

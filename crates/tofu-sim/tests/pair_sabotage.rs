@@ -56,6 +56,17 @@ fn swapped_bytes_are_caught_by_content_alone() {
 }
 
 #[test]
+fn a_panic_is_told_with_the_seed_and_what_happened() {
+    for seed in gentle_seeds().take(3) {
+        let failure = failure(seed, Side::Client, Sabotage::PanicAtByte(20));
+        let told = failure.to_string();
+        assert!(told.contains("it panicked: byte 20 passes"), "{told}");
+        assert!(told.contains(&format!("--seed {seed} --trace")), "{told}");
+        assert!(told.contains(" s  Client "), "{told}");
+    }
+}
+
+#[test]
 fn missing_doubled_and_swapped_frames_are_caught() {
     for seed in gentle_seeds() {
         for side in SIDES {

@@ -29,7 +29,15 @@ struct Asks {
     whom: Address,
     left: usize,
     heard: Rc<RefCell<Vec<String>>>,
-    fails_at: usize,
+    fails: Fails,
+}
+
+/// How it fails, and with how many questions left.
+#[derive(Clone, Copy)]
+enum Fails {
+    Never,
+    Complains(usize),
+    Panics(usize),
 }
 
 impl Application for Asks {
@@ -44,8 +52,12 @@ impl Application for Asks {
             Event::Message(message)
                 if matches!(message.op_code(), OpCode::HelloResponse | OpCode::Response) =>
             {
-                if self.left == self.fails_at {
-                    group.fail("it is tired of asking");
+                match self.fails {
+                    Fails::Complains(left) if left == self.left => {
+                        group.fail("it is tired of asking");
+                    }
+                    Fails::Panics(left) => assert_ne!(left, self.left, "too many questions"),
+                    _ => {}
                 }
                 let channel = message.channel();
                 let next = if self.left == 0 {
@@ -68,7 +80,7 @@ impl Application for Asks {
 
 type Heard = Rc<RefCell<Vec<String>>>;
 
-fn world(seed: u64, faults: Faults, fails_at: usize) -> (World, Host, Heard) {
+fn world(seed: u64, faults: Faults, fails: Fails) -> (World, Host, Heard) {
     let mut world = World::with_faults(seed, faults);
     let server = world.engine(Limits::default());
     let client = world.engine(Limits::default());
@@ -79,7 +91,7 @@ fn world(seed: u64, faults: Faults, fails_at: usize) -> (World, Host, Heard) {
         whom: Address::tcp("host-0", 7_099).expect("a good address"),
         left: 100,
         heard: Rc::clone(&heard),
-        fails_at,
+        fails,
     };
     world.start(client, asks);
     (world, server, heard)
@@ -87,7 +99,7 @@ fn world(seed: u64, faults: Faults, fails_at: usize) -> (World, Host, Heard) {
 
 #[test]
 fn without_faults_everything_goes_well() {
-    let (mut world, _, heard) = world(1, Faults::none(), usize::MAX);
+    let (mut world, _, heard) = world(1, Faults::none(), Fails::Never);
     world.run(Duration::from_secs(5)).unwrap();
     let report = world.finish().unwrap();
     assert_eq!(*heard.borrow(), [Status::CHANNEL_CLOSED.to_string()]);
@@ -99,7 +111,7 @@ fn without_faults_everything_goes_well() {
 #[test]
 fn a_process_that_is_killed_is_a_peer_that_went_away() {
     for seed in 0..20 {
-        let (mut world, server, heard) = world(seed, Faults::none(), usize::MAX);
+        let (mut world, server, heard) = world(seed, Faults::none(), Fails::Never);
         world.run(Duration::from_millis(2)).unwrap();
         assert_ne!(world.metrics(server), None);
         world.crash(server);
@@ -113,7 +125,7 @@ fn a_process_that_is_killed_is_a_peer_that_went_away() {
 
 #[test]
 fn what_an_application_finds_wrong_is_told_with_the_seed_and_what_happened() {
-    let (mut world, _, _) = world(23, Faults::none(), 90);
+    let (mut world, _, _) = world(23, Faults::none(), Fails::Complains(90));
     let failure = world.run(Duration::from_secs(5)).unwrap_err();
     assert_eq!(failure.broken.promise, Promise::Application);
     let told = failure.to_string();
@@ -121,5 +133,16 @@ fn what_an_application_finds_wrong_is_told_with_the_seed_and_what_happened() {
         told.starts_with("seed 23 breaks Application: it is tired"),
         "{told}"
     );
+    assert!(told.contains("host 1 group 1 posts Request"), "{told}");
+}
+
+#[test]
+fn a_panic_is_told_with_the_seed_and_what_happened() {
+    let (mut world, _, _) = world(23, Faults::none(), Fails::Panics(90));
+    let failure = world.run(Duration::from_secs(5)).unwrap_err();
+    assert_eq!(failure.broken.promise, Promise::NoPanic);
+    let told = failure.to_string();
+    assert!(told.starts_with("seed 23 breaks NoPanic: "), "{told}");
+    assert!(told.contains("too many questions"), "{told}");
     assert!(told.contains("host 1 group 1 posts Request"), "{told}");
 }

@@ -74,6 +74,8 @@ pub enum Broken {
     Stalled(Both<Option<Status>>),
     /// The run takes for ever.
     Endless,
+    /// Something panicked, and said this.
+    Panicked(String),
 }
 
 impl fmt::Display for Broken {
@@ -105,6 +107,7 @@ impl fmt::Display for Broken {
             }
             Self::Stalled(closed) => write!(f, "nothing will ever happen again: {closed:?}"),
             Self::Endless => f.write_str("the run does not end"),
+            Self::Panicked(said) => write!(f, "it panicked: {said}"),
             lost => lost.fmt_lost(f),
         }
     }

@@ -11,6 +11,8 @@ pub enum Sabotage {
     DuplicateByte(usize),
     /// The byte at this place and the next one change places.
     SwapBytes(usize),
+    /// Something panics as this byte passes.
+    PanicAtByte(usize),
     /// This frame, counted from 0, is missing.
     DropFrame(usize),
     /// This frame comes twice.
@@ -55,7 +57,8 @@ impl Saboteur {
         match self.sabotage {
             Sabotage::DropByte(place)
             | Sabotage::DuplicateByte(place)
-            | Sabotage::SwapBytes(place) => self.pass_bytes(bytes, place),
+            | Sabotage::SwapBytes(place)
+            | Sabotage::PanicAtByte(place) => self.pass_bytes(bytes, place),
             Sabotage::DropFrame(place)
             | Sabotage::DuplicateFrame(place)
             | Sabotage::SwapFrames(place) => self.pass_frames(bytes, place),
@@ -97,6 +100,7 @@ impl Saboteur {
             Sabotage::SwapBytes(_) | Sabotage::SwapFrames(_) if is_it => {
                 self.withheld = unit.to_vec();
             }
+            Sabotage::PanicAtByte(place) if is_it => panic!("byte {place} passes"),
             _ => {
                 passed.extend(unit);
                 passed.append(&mut self.withheld);

@@ -11,6 +11,7 @@ use super::{
     trace::{Event, Trace},
     world::World,
 };
+use crate::broken::caught;
 
 /// Steps after which a run is taken to be endless.
 const STEPS_MAX: usize = 200_000;
@@ -110,7 +111,8 @@ impl Simulation {
             Ok(run) => run,
             Err(broken) => unreachable!("nothing has happened yet, and yet {broken}"),
         };
-        let ended = run.run().and_then(|()| run.report(seed));
+        let ended = caught(|| run.run().and_then(|()| run.report(seed)))
+            .unwrap_or_else(|said| Err(Broken::Panicked(said)));
         let trace = run.world.trace;
         let report = ended.map_err(|broken| {
             Box::new(Failure {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Failure, World};
-use crate::{Broken, Promise, ledger::Ledger};
+use crate::{Broken, Promise, broken::caught, ledger::Ledger};
 
 /// Steps after which a run is taken to be endless.
 const STEPS_MAX: usize = 400_000;
@@ -44,11 +44,8 @@ impl World {
             let mut state = self.shared.network.state();
             state.now = state.now.max(due) + cost;
         }
-        match actor {
-            Actor::Network => self.shared.network.state().go_on(),
-            Actor::Keeper(host) => self.keep(host),
-            Actor::Group(group) => self.turn(group),
-            Actor::Shutdown(host) => self.look_at_shutdown(host),
+        if let Err(said) = caught(|| self.act(actor)) {
+            return Err(self.failure(Broken::new(Promise::NoPanic, said)));
         }
         if self.steps.is_multiple_of(STEPS_UNTIL_LOOK) {
             self.look();
@@ -56,6 +53,15 @@ impl World {
         match self.shared.broken.take() {
             Some(broken) => Err(self.failure(broken)),
             None => Ok(true),
+        }
+    }
+
+    fn act(&mut self, actor: Actor) {
+        match actor {
+            Actor::Network => self.shared.network.state().go_on(),
+            Actor::Keeper(host) => self.keep(host),
+            Actor::Group(group) => self.turn(group),
+            Actor::Shutdown(host) => self.look_at_shutdown(host),
         }
     }
 

@@ -8,7 +8,8 @@
 //!   drives, it does;
 //! - it *stands back* when it finds that a caller drives: it does not watch, and comes back to look
 //!   after a while, and then after twice that, up to a bound. When it finds the seat empty and not
-//!   taken since, it drives. When a caller has been asleep in it all the while, it watches again.
+//!   taken since, it drives. When a caller has been asleep in it all the while, it watches again. Called
+//!   meanwhile, it does what it is called for, without asking the poller, and looks before long.
 //!
 //! So an engine in which nothing happens makes no system call, and one whose callers are busy a few
 //! dozen a second. Timers need no looking: a caller that leaves calls the keeper if something falls
