@@ -229,13 +229,12 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
-    use loom::{
-        sync::{Arc, atomic::AtomicUsize},
-        thread,
-    };
+    use std::sync::Arc;
+
+    use loom::{sync::atomic::AtomicUsize, thread};
 
     use super::*;
-    use crate::sync::models::Bell;
+    use crate::sync::models::{Bell, Kept};
 
     struct House {
         seat: Seat<usize>,
@@ -265,61 +264,112 @@ mod models {
             }
         }
 
+        /// Nudges before it leaves the work.
+        fn post_too_late(&self) {
+            match self.seat.nudge() {
+                Nudge::Nothing => {}
+                Nudge::WakeDriver => self.poller.ring(),
+                Nudge::CallKeeper => self.keeper.ring(),
+            }
+            self.left.fetch_add(1, Ordering::AcqRel);
+        }
+
         fn look(&self, driver: &mut Driver<'_, usize>) {
             driver.look();
             **driver += self.left.swap(0, Ordering::AcqRel);
         }
+
+        fn sleep(&self, driver: &mut Driver<'_, usize>) {
+            driver.sleep(|_| self.poller.wait());
+        }
+
+        /// Looks whether it was nudged, and then falls asleep.
+        fn sleep_in_two_steps(&self, driver: &mut Driver<'_, usize>) {
+            if !driver.is_nudged() {
+                let state = &driver.seat.state;
+                state.fetch_xor(WORKING | ASLEEP, Ordering::AcqRel);
+                self.poller.wait();
+                state.fetch_xor(ASLEEP | WORKING, Ordering::AcqRel);
+            }
+        }
     }
 
-    /// A caller that waits for two messages is never left asleep: loom finds the deadlock otherwise.
+    /// A caller waits for two messages.
+    fn waits(post: fn(&House), sleep: fn(&House, &mut Driver<'_, usize>)) {
+        let house = House::new();
+        let posters: Vec<_> = (0..2)
+            .map(|_| {
+                let house = Arc::clone(&house);
+                thread::spawn(move || post(&house))
+            })
+            .collect();
+        let mut driver = Kept::new(house.seat.take());
+        loop {
+            house.look(&mut driver);
+            if **driver == 2 {
+                break;
+            }
+            sleep(&house, &mut driver);
+        }
+        driver.into_inner().leave();
+        for poster in posters {
+            poster.join().unwrap();
+        }
+    }
+
+    /// It is never left asleep: loom finds the deadlock otherwise.
     #[test]
     fn a_sleeping_driver_hears_of_all_work() {
-        loom::model(|| {
-            let house = House::new();
-            let posters: Vec<_> = (0..2)
-                .map(|_| {
-                    let house = Arc::clone(&house);
-                    thread::spawn(move || house.post())
-                })
-                .collect();
-            let mut driver = house.seat.take();
-            loop {
-                house.look(&mut driver);
-                if *driver == 2 {
-                    break;
-                }
-                driver.sleep(|_| house.poller.wait());
-            }
-            driver.leave();
-            for poster in posters {
-                poster.join().unwrap();
-            }
-        });
+        loom::model(|| waits(House::post, House::sleep));
+    }
+
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn a_driver_that_falls_asleep_in_two_steps_sleeps_over_work() {
+        loom::model(|| waits(House::post, House::sleep_in_two_steps));
+    }
+
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn who_nudges_before_it_leaves_the_work_wakes_nobody_for_it() {
+        loom::model(|| waits(House::post_too_late, House::sleep));
     }
 
     /// A caller drives once and leaves while others post: what it did not see, the keeper is called
     /// for, and what the keeper then does not see was seen by the caller.
+    fn leaves(leave: fn(&House, Driver<'_, usize>)) {
+        let house = House::new();
+        let poster = {
+            let house = Arc::clone(&house);
+            thread::spawn(move || house.post())
+        };
+        let mut driver = house.seat.take();
+        house.look(&mut driver);
+        leave(&house, driver);
+        poster.join().unwrap();
+        if house.keeper.has_rung() {
+            let mut keeper = house.seat.try_take().expect("nobody else drives");
+            house.look(&mut keeper);
+            keeper.leave();
+        }
+        assert_eq!(*house.seat.take(), 1, "somebody looked at the work");
+    }
+
     #[test]
     fn work_left_at_an_empty_seat_calls_the_keeper() {
         loom::model(|| {
-            let house = House::new();
-            let poster = {
-                let house = Arc::clone(&house);
-                thread::spawn(move || house.post())
-            };
-            let mut driver = house.seat.take();
-            house.look(&mut driver);
-            if driver.leave() {
-                house.keeper.ring();
-            }
-            poster.join().unwrap();
-            if house.keeper.has_rung() {
-                let mut keeper = house.seat.try_take().expect("nobody else drives");
-                house.look(&mut keeper);
-                keeper.leave();
-            }
-            assert_eq!(*house.seat.take(), 1, "somebody looked at the work");
+            leaves(|house, driver| {
+                if driver.leave() {
+                    house.keeper.ring();
+                }
+            });
         });
+    }
+
+    #[test]
+    #[should_panic(expected = "somebody looked at the work")]
+    fn a_driver_that_leaves_without_a_word_leaves_work_behind() {
+        loom::model(|| leaves(|_, driver| drop(driver)));
     }
 
     /// A caller sleeps, is woken by its socket, and leaves with what that said: the work that was left
