@@ -5,10 +5,9 @@ use std::{
     collections::BTreeMap,
     fmt, io, mem, process,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant as StdInstant},
 };
 
@@ -24,6 +23,7 @@ use crate::{
     net::{Network, Poller, resolve::Resolver},
     pool::{Pool, Shelf},
     reactor::close::Mode,
+    sync::unmodelled::{Condvar, Mutex, MutexGuard, thread::JoinHandle},
 };
 
 /// How much longer than its deadline a shutdown waits for threads that are being woken.
@@ -114,12 +114,26 @@ impl Engine {
     /// assert_eq!(error.option().map(|wrong| wrong.option()), Some("channels_max"));
     /// ```
     pub fn new(options: Options) -> Result<Self, StartError> {
-        let (shared, poller) = Shared::new(options, Network::System, Clock::default())?;
+        Self::start(options, Network::System, Clock::default())
+    }
+
+    fn start(options: Options, network: Network, clock: Clock) -> Result<Self, StartError> {
+        let (shared, poller) = Shared::new(options, network, clock)?;
         let keeper = keeper::start(Arc::clone(&shared), poller)?;
         let keeper = Some(keeper);
         Ok(Self {
             handle: Arc::new(Handle { shared, keeper }),
         })
+    }
+
+    /// Starts an engine whose network and clock are simulated, and whose keeper is a thread.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn threaded(
+        options: Options,
+        system: &Arc<dyn crate::simulation::System>,
+    ) -> Result<Self, StartError> {
+        let network = Network::Simulated(Arc::clone(system));
+        Self::start(options, network, Clock::simulated(Arc::clone(system)))
     }
 
     /// Starts an engine whose network, clock and keeper are simulated.

@@ -51,7 +51,7 @@ pub struct Ready {
     pub ends: bool,
 }
 
-/// What an operating system does for an engine. Nothing ever waits: what cannot be done now is
+/// What an operating system does for an engine. Nothing but [`poll`](Self::poll) may wait: what cannot be done now is
 /// [`WouldBlock`](io::ErrorKind::WouldBlock), as with sockets that do not block.
 ///
 /// Pollers are edge-triggered, as mio's: what is ready is told once, and again when more of it comes, or
@@ -71,8 +71,9 @@ pub trait System: fmt::Debug + Send + Sync {
     fn deregister(&self, poller: Descriptor, what: Descriptor);
     /// Makes the poller ready, with this token.
     fn wake(&self, poller: Descriptor, token: usize);
-    /// What has become ready at this poller since it was last asked.
-    fn poll(&self, poller: Descriptor) -> Vec<Ready>;
+    /// What has become ready at this poller since it was last asked. A system whose engines share one thread does not
+    /// wait for it; one with a thread for each may, for as long as told (`None`: until there is something).
+    fn poll(&self, poller: Descriptor, patience: Option<Duration>) -> Vec<Ready>;
 
     /// Starts to connect.
     ///
@@ -129,6 +130,15 @@ pub struct Keeper(Rounds);
 pub fn engine(options: Options, system: &Arc<dyn System>) -> Result<(Engine, Keeper), StartError> {
     let (engine, rounds) = Engine::simulated(options.busy_poll(Duration::ZERO), system)?;
     Ok((engine, Keeper(rounds)))
+}
+
+/// Starts an engine in a simulated system whose [`poll`](System::poll) waits: its keeper is a thread, as it is outside
+/// of simulations.
+///
+/// # Errors
+/// An option that cannot be. [`Options::busy_poll`] is taken to be zero.
+pub fn threaded_engine(options: Options, system: &Arc<dyn System>) -> Result<Engine, StartError> {
+    Engine::threaded(options.busy_poll(Duration::ZERO), system)
 }
 
 impl Keeper {

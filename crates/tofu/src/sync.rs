@@ -1,9 +1,24 @@
-//! Locks and atomics of what is model-checked: those of `std`, and those of loom where it runs the models.
+//! Locks and atomics of what is model-checked: those of `std`, and those of loom or shuttle where they run.
 //!
-//! Loom tries every way in which threads can take turns, and every value that a load may return. It sees
-//! what is built on this file, and only that. `.ci/models` runs the models.
+//! Loom tries every way in which threads can take turns, and every value that a load may return, in small models
+//! of what is built on this file. Shuttle runs whole engines, and tries some ways of very many. `.ci/models` has
+//! them run.
 
 use std::sync::PoisonError;
+
+/// What loom has no models of, and shuttle runs.
+pub(crate) mod unmodelled {
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::{
+        sync::{Condvar, Mutex, MutexGuard},
+        thread,
+    };
+    #[cfg(not(shuttle))]
+    pub(crate) use std::{
+        sync::{Condvar, Mutex, MutexGuard},
+        thread,
+    };
+}
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -13,7 +28,15 @@ pub(crate) use loom::{
     },
     thread::yield_now,
 };
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+    thread::yield_now,
+};
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::{
     sync::{
         Mutex, MutexGuard,

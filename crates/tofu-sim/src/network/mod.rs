@@ -366,7 +366,7 @@ impl System for Process {
         state.tell(poller, None);
     }
 
-    fn poll(&self, poller: Descriptor) -> Vec<Ready> {
+    fn poll(&self, poller: Descriptor, _: Option<Duration>) -> Vec<Ready> {
         self.network.state().poll(poller)
     }
 

@@ -27,8 +27,7 @@ pub(crate) mod ward;
 use std::{
     collections::BTreeMap,
     io, mem,
-    sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -40,6 +39,10 @@ use crate::{
     engine::Shared,
     group::Group,
     net::{Events, Network, Poller, Registry, Waker},
+    sync::unmodelled::{
+        Mutex,
+        thread::{self, JoinHandle},
+    },
 };
 
 const WAKER: Token = Token(usize::MAX);

@@ -83,7 +83,7 @@ impl Poller {
             Self::System(poll) => poll.poll(&mut events.system, patience),
             #[cfg(feature = "simulation")]
             Self::Simulated(poller) => {
-                poller.poll(&mut events.simulated);
+                poller.poll(&mut events.simulated, patience);
                 Ok(())
             }
         }

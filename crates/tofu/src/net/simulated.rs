@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use mio::{Interest, Token};
@@ -48,10 +49,9 @@ impl Poller {
         })
     }
 
-    /// It never waits: time passes only outside of the engine.
-    pub(super) fn poll(&mut self, events: &mut Vec<(Token, Ready)>) {
+    pub(super) fn poll(&mut self, events: &mut Vec<(Token, Ready)>, patience: Option<Duration>) {
         events.clear();
-        let ready = self.0.system.poll(self.0.descriptor);
+        let ready = self.0.system.poll(self.0.descriptor, patience);
         events.extend(ready.into_iter().map(|event| {
             let ready = Ready {
                 readable: event.readable,

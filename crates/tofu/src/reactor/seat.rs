@@ -313,7 +313,7 @@ mod models {
         }
         driver.into_inner().leave();
         for poster in posters {
-            poster.join().unwrap();
+            poster.join().expect("it posts");
         }
     }
 
@@ -346,7 +346,7 @@ mod models {
         let mut driver = house.seat.take();
         house.look(&mut driver);
         leave(&house, driver);
-        poster.join().unwrap();
+        poster.join().expect("it posts");
         if house.keeper.has_rung() {
             let mut keeper = house.seat.try_take().expect("nobody else drives");
             house.look(&mut keeper);
@@ -392,7 +392,7 @@ mod models {
             if driver.leave() {
                 house.keeper.ring();
             }
-            poster.join().unwrap();
+            poster.join().expect("it posts");
             socket.join().unwrap();
             if house.keeper.has_rung() {
                 let mut keeper = house.seat.try_take().expect("nobody else drives");
