@@ -91,7 +91,7 @@
 //! # Not modelled
 //!
 //! Threads: a caller that sleeps in `recv` is one that comes back often, and what several threads do to each other
-//! at once is for loom. Names that have several addresses. Peers that do not speak tofu, which the fuzz targets
+//! at once is for loom and shuttle. Names that have several addresses. Peers that do not speak tofu, which the fuzz targets
 //! are. File descriptors of sockets and permissions.
 
 #![forbid(unsafe_code)]

@@ -66,10 +66,10 @@ fn engine_on(system: &Arc<dyn System>, options: Options) -> Engine {
     simulation::threaded_engine(options, system).expect("good options")
 }
 
-/// A group that answers what can be answered, on one connection, until that ends. Returns how many signals came.
-fn serve(group: &mut ChannelGroup) -> usize {
+/// A group that answers what can be answered, until so many connections have ended. Returns how many signals came.
+fn serve(group: &mut ChannelGroup, mut connections: usize) -> usize {
     let mut signals = 0;
-    loop {
+    while connections > 0 {
         match group.recv().expect("nobody shuts down") {
             Event::Message(message) if message.op_code() == OpCode::Signal => signals += 1,
             Event::Message(message) => {
@@ -77,10 +77,11 @@ fn serve(group: &mut ChannelGroup) -> usize {
                     group.post(answer.with_body(message.body())).expect("open");
                 }
             }
-            Event::Closed { .. } => return signals,
+            Event::Closed { .. } => connections -= 1,
             _ => {}
         }
     }
+    signals
 }
 
 fn answered(group: &mut ChannelGroup) {
@@ -131,7 +132,7 @@ fn a_conversation(lacks: Lacks) {
     let mut server = engine.group().expect("a group");
     let mut client = engine.group().expect("a group");
     listen(&mut server);
-    let serving = thread::spawn(move || serve(&mut server));
+    let serving = thread::spawn(move || serve(&mut server, 1));
     let channel = greet(&mut client);
     let poster = client.poster();
     let signalling = thread::spawn(move || signal(&poster, channel, SIGNALS, LARGE));
@@ -232,36 +233,40 @@ fn who_sleeps_is_woken_for_what_others_leave() {
     });
 }
 
-/// A pool of one message, which two groups want, and which another thread holds now and then.
+/// A pool of one message, which three groups want, and which other threads hold now and then.
 #[test]
 fn who_waits_for_a_message_of_the_pool_gets_it() {
-    const QUESTIONS: usize = 2;
     check(|| {
         let options = Options::default().pool_messages(1, 1);
         let engine = engine(Lacks::Nothing, options);
         let mut server = engine.group().expect("a group");
-        let mut client = engine.group().expect("a group");
         listen(&mut server);
-        let serving = thread::spawn(move || serve(&mut server));
-        let hello = Message::hello_request(&address());
-        let channel = client.post(hello).expect("taken").channel;
-        let mut answers = 0;
-        let mut dropping = Vec::new();
-        while answers < 1 + QUESTIONS {
-            if let Event::Message(answer) = client.recv().expect("nobody shuts down") {
-                answers += 1;
-                dropping.push(thread::spawn(move || drop(answer)));
-                if answers <= QUESTIONS {
-                    client.post(Message::request(channel)).expect("open");
+        let serving = thread::spawn(move || drop(serve(&mut server, 2)));
+        let asking = [(); 2].map(|()| {
+            let mut client = engine.group().expect("a group");
+            thread::spawn(move || {
+                let hello = Message::hello_request(&address());
+                let channel = client.post(hello).expect("taken").channel;
+                let dropping = [true, false].map(|goes_on| {
+                    let answer = loop {
+                        if let Event::Message(answer) = client.recv().expect("nobody shuts down") {
+                            break answer;
+                        }
+                    };
+                    if goes_on {
+                        client.post(Message::request(channel)).expect("open");
+                    }
+                    thread::spawn(move || drop(answer))
+                });
+                part(&mut client, channel);
+                for dropped in dropping {
+                    dropped.join().expect("it comes back");
                 }
-            }
+            })
+        });
+        for ended in asking.into_iter().chain([serving]) {
+            ended.join().expect("it ends");
         }
-        part(&mut client, channel);
-        serving.join().expect("it is served");
-        for dropped in dropping {
-            dropped.join().expect("it comes back");
-        }
-        drop(client);
         engine.shutdown(LONG);
         assert_eq!(engine.metrics().pool_messages_out, 0);
     });
@@ -308,7 +313,7 @@ fn a_task_is_woken_for_what_comes() {
         let mut server = engine.group().expect("a group");
         let mut client = engine.group().expect("a group");
         listen(&mut server);
-        let serving = thread::spawn(move || serve(&mut server));
+        let serving = thread::spawn(move || serve(&mut server, 1));
         let channel = greet(&mut client);
         let poster = client.poster();
         let notifying = thread::spawn(move || poster.notify(None));
@@ -372,7 +377,7 @@ fn what_was_taken_before_a_drop_arrives() {
         let mut server = engine.group().expect("a group");
         let mut client = engine.group().expect("a group");
         listen(&mut server);
-        let serving = thread::spawn(move || serve(&mut server));
+        let serving = thread::spawn(move || serve(&mut server, 1));
         let channel = greet(&mut client);
         let poster = client.poster();
         let posting = thread::spawn(move || {
