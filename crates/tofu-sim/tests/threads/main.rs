@@ -241,7 +241,9 @@ fn who_waits_for_a_message_of_the_pool_gets_it() {
         let engine = engine(Lacks::Nothing, options);
         let mut server = engine.group().expect("a group");
         listen(&mut server);
-        let serving = thread::spawn(move || drop(serve(&mut server, 2)));
+        let serving = thread::spawn(move || {
+            serve(&mut server, 2);
+        });
         let asking = [(); 2].map(|()| {
             let mut client = engine.group().expect("a group");
             thread::spawn(move || {
