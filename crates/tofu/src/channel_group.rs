@@ -915,6 +915,50 @@ mod tests {
         });
     }
 
+    /// Who asks now and then has its turn again before all that streams was read.
+    #[test]
+    fn once_much_was_read_no_stream_is_begun_in_that_turn() {
+        const PEERS: usize = 6;
+        let place = Place::new();
+        let engine = Engine::new(Options::default()).expect("an engine");
+        let group = engine.group().expect("a group");
+        let mut peers: Vec<_> = (0..PEERS).map(|_| place.connect(&group)).collect();
+        let frame =
+            |message: &Message| [&message.binary_header().to_bytes(), message.payload()].concat();
+        let signal = frame(&Message::signal(ChannelNumber::new(1)).with_body(vec![0; 60_000]));
+        // Nobody else drives now.
+        let mut driver = group.group.take_seat().expect("not forked");
+        let mut turn = || {
+            let turned = Reactor::turn(&mut driver, &group.group, Some(Duration::ZERO), |_| true);
+            turned.expect("the poller is asked");
+            mem::take(driver.inbox())
+        };
+        for (hello, peer) in &mut peers {
+            let answer = Message::new(OpCode::HelloResponse, *hello, MessageId::new(1));
+            peer.write_all(&frame(&answer)).expect("connected");
+            peer.write_all(&signal).expect("connected");
+        }
+        let mut events = 0;
+        eventually("all have their answers, and stream", || {
+            events += turn().len();
+            events == 2 * PEERS
+        });
+        for (_, peer) in &mut peers {
+            peer.write_all(&signal.repeat(2)).expect("connected");
+        }
+        let mut heard = Vec::new();
+        for _ in 0..PEERS / 2 {
+            let mut inbox = turn();
+            assert_eq!(inbox.len(), 4, "of two channels");
+            while let Some(Event::Message(message)) = inbox.pop() {
+                heard.push(message.channel());
+            }
+        }
+        heard.sort_unstable();
+        heard.dedup();
+        assert_eq!(heard.len(), PEERS, "each had its turn");
+    }
+
     #[test]
     fn a_channel_that_is_closed_waits_for_no_room() {
         const BOUND: usize = 131_086;

@@ -93,8 +93,9 @@ pub(crate) struct Reactor {
     received: usize,
     /// Bytes of the messages that came after the application stopped to read.
     unread_bytes: usize,
-    /// Bytes read from all sockets.
+    /// Bytes read from all sockets, and those of them before this turn.
     bytes_read: u64,
+    bytes_read_before: u64,
     /// The channel that was read last, and whether the one before was the same: then it is likely to be the
     /// next one as well.
     last_read: Option<Token>,
@@ -126,6 +127,7 @@ impl Reactor {
             received: 0,
             unread_bytes: 0,
             bytes_read: 0,
+            bytes_read_before: 0,
             last_read: None,
             is_hot: false,
             streaming: Vec::new(),
@@ -294,6 +296,7 @@ impl Reactor {
 
     fn see_to_what_was_left(&mut self, group: &Arc<Group>) {
         self.received = 0;
+        self.bytes_read_before = self.bytes_read;
         for attention in group.take_attention() {
             self.attend(group, attention);
         }

@@ -25,6 +25,10 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
+/// Bytes read in one turn after which no channel that streams is begun: an application that has much to do for each
+/// large message is not given many of them before those who ask now and then have their turn again.
+const TURN_BYTES_MAX: u64 = 128 * 1024;
+
 /// Bytes that are read along with the rest of a large frame: as much of the next one as has it read straight to
 /// where it stays, too, if it has a full body and some 16,000 bytes of text headers.
 const HEAD_LEN: usize = 20 * 1024;
@@ -271,7 +275,8 @@ impl Reactor {
                 // What the turn has no room for would have to be copied. Half of the room is for the others.
                 let room = group.engine.pool.messages_per_turn();
                 let share = if reads == 0 { room } else { room / 2 };
-                if self.received >= share {
+                let may_begin = reads > 0 || peer.pace == Pace::Quiet || !self.has_read_enough();
+                if self.received >= share || !may_begin {
                     break;
                 }
                 // Else what was read would have to be kept.
@@ -314,6 +319,11 @@ impl Reactor {
         self.scratch = scratch;
         self.stock.put_back();
         read
+    }
+
+    /// Whether so much was read in this turn that those who stream wait for the next one.
+    fn has_read_enough(&self) -> bool {
+        self.bytes_read - self.bytes_read_before >= TURN_BYTES_MAX
     }
 
     /// Makes messages of bytes, and events of messages.

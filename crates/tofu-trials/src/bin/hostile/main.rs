@@ -19,7 +19,7 @@ mod honest;
 mod kind;
 mod server;
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -96,7 +96,18 @@ fn part(role: &str, rest: &[String]) -> Fallible {
     }
 }
 
+/// The system stops whoever has real-time priority and never sleeps, for some 50 ms of each second, unless told not to.
+fn warn_of_throttling() {
+    const LIMIT: &str = "/proc/sys/kernel/sched_rt_runtime_us";
+    if fs::read_to_string(LIMIT).is_ok_and(|limit| limit.trim() != "-1") {
+        eprintln!("a busy server will be stopped again and again: echo -1 > {LIMIT}");
+    }
+}
+
 fn measure(arguments: &Arguments) -> Fallible<bool> {
+    if arguments.first {
+        warn_of_throttling();
+    }
     println!(
         "| hostile peers | date | peers, connected at least | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
     );
