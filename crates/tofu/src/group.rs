@@ -19,7 +19,7 @@ use crate::{
     engine::Shared,
     keeper::{
         rest::{Gathered, NEVER, Rest},
-        ward::{BACK_MAX, Cared, Driven},
+        ward::{BACK_MAX, BACK_MIN, Cared, Driven},
     },
     members::Members,
     net::{Inner, Registry, Waker},
@@ -218,15 +218,16 @@ impl Group {
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
-    /// keeper looks anyway. One who has a number of `events` to see to will be back, and what was left
-    /// unfinished for want of time can wait for the keeper: two of its looks at most, for the first one
-    /// only sees that a caller was here. If it came sooner, it would read on for an application that takes
-    /// a few milliseconds for what it has, until the pool is empty.
+    /// keeper looks anyway. What was left unfinished for want of time can wait for a caller to be back, or for
+    /// the keeper's next looks. One who has a number of `events` to see to is not waited for by the first look:
+    /// that only sees that a caller was here, and if it drove, it would read on for an application that takes a
+    /// few milliseconds for what it has, until the pool is empty.
     pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
         let timer = driver.next_deadline().unwrap_or(NEVER);
         let due = match driver.is_busy(self) {
+            true if self.is_left_to_keeper(&driver) => Instant::ORIGIN,
             true if events > 1 => timer.min(driver.time() + BACK_MAX),
-            true => Instant::ORIGIN,
+            true => timer.min(driver.time() + BACK_MIN),
             false => timer,
         };
         // Only the keeper puts an end to a group, and nothing else may ever have it look at this one again.
@@ -252,17 +253,14 @@ impl Cared for Group {
         self.engine.clock.now()
     }
 
-    fn is_retired(&self) -> bool {
-        self.is_retired()
+    fn is_left_to_keeper(&self, reactor: &Reactor) -> bool {
+        self.is_retired() || reactor.has_task()
     }
 
     fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, caller_is_near: bool) -> Driven {
         let is_busy = if caller_is_near {
             // What is unfinished can wait for the caller, or for the keeper's next look.
             Reactor::look_around(driver, self, self.engine.clock.now());
-            if driver.is_nudged() {
-                Reactor::look_around(driver, self, self.engine.clock.now());
-            }
             false
         } else {
             // A poller that fails leaves nothing to be done but what its timers say.

@@ -8,19 +8,19 @@ use std::sync::PoisonError;
 
 /// What loom has no models of, and shuttle runs.
 pub(crate) mod unmodelled {
-    #[cfg(shuttle)]
+    #[cfg(all(shuttle, feature = "models"))]
     pub(crate) use shuttle::{
         sync::{Condvar, Mutex, MutexGuard},
         thread,
     };
-    #[cfg(not(shuttle))]
+    #[cfg(not(all(shuttle, feature = "models")))]
     pub(crate) use std::{
         sync::{Condvar, Mutex, MutexGuard},
         thread,
     };
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, feature = "models"))]
 pub(crate) use loom::{
     sync::{
         Mutex, MutexGuard,
@@ -28,7 +28,7 @@ pub(crate) use loom::{
     },
     thread::yield_now,
 };
-#[cfg(shuttle)]
+#[cfg(all(shuttle, feature = "models"))]
 pub(crate) use shuttle::{
     sync::{
         Mutex, MutexGuard,
@@ -36,7 +36,7 @@ pub(crate) use shuttle::{
     },
     thread::yield_now,
 };
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(all(any(loom, shuttle), feature = "models")))]
 pub(crate) use std::{
     sync::{
         Mutex, MutexGuard,

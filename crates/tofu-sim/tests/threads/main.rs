@@ -91,11 +91,19 @@ fn answered(group: &mut ChannelGroup) {
     }
 }
 
-fn listen(group: &mut ChannelGroup) {
+/// A group that listens.
+fn listening(engine: &Engine) -> ChannelGroup {
+    let mut group = engine.group().expect("a group");
     group
         .post(Message::welcome_request(&address()))
         .expect("taken");
-    answered(group);
+    answered(&mut group);
+    group
+}
+
+/// The same, and one that is to connect to it.
+fn server_and_client(engine: &Engine) -> (ChannelGroup, ChannelGroup) {
+    (listening(engine), engine.group().expect("a group"))
 }
 
 fn greet(group: &mut ChannelGroup) -> ChannelNumber {
@@ -129,9 +137,7 @@ fn a_conversation(lacks: Lacks) {
     const QUESTIONS: u8 = 3;
     const SIGNALS: usize = 3;
     let engine = engine(lacks, Options::default());
-    let mut server = engine.group().expect("a group");
-    let mut client = engine.group().expect("a group");
-    listen(&mut server);
+    let (mut server, mut client) = server_and_client(&engine);
     let serving = thread::spawn(move || serve(&mut server, 1));
     let channel = greet(&mut client);
     let poster = client.poster();
@@ -190,9 +196,7 @@ fn serve_signals(group: &mut ChannelGroup, count: usize) {
 fn posts_and_does_not_receive(len: usize) {
     const SIGNALS: usize = 3;
     let engine = engine(Lacks::Nothing, Options::default());
-    let mut server = engine.group().expect("a group");
-    let mut client = engine.group().expect("a group");
-    listen(&mut server);
+    let (mut server, mut client) = server_and_client(&engine);
     let serving = thread::spawn(move || serve_signals(&mut server, 2 * SIGNALS));
     let channel = greet(&mut client);
     client.post(Message::request(channel)).expect("open");
@@ -239,8 +243,7 @@ fn who_waits_for_a_message_of_the_pool_gets_it() {
     check(|| {
         let options = Options::default().pool_messages(1, 1);
         let engine = engine(Lacks::Nothing, options);
-        let mut server = engine.group().expect("a group");
-        listen(&mut server);
+        let mut server = listening(&engine);
         let serving = thread::spawn(move || {
             serve(&mut server, 2);
         });
@@ -281,8 +284,7 @@ fn who_is_refused_for_want_of_room_hears_when_there_is_some() {
     check(|| {
         let options = Options::default().queue_bytes(BOUND, BOUND);
         let engine = engine_on(&Loopback::start(Lacks::Nothing, BOUND / 2), options);
-        let mut server = engine.group().expect("a group");
-        listen(&mut server);
+        let mut server = listening(&engine);
         let sending = [(); 2].map(|()| {
             let mut client = engine.group().expect("a group");
             thread::spawn(move || {
@@ -312,9 +314,7 @@ fn who_is_refused_for_want_of_room_hears_when_there_is_some() {
 fn a_task_is_woken_for_what_comes() {
     check(|| {
         let engine = engine(Lacks::Nothing, Options::default());
-        let mut server = engine.group().expect("a group");
-        let mut client = engine.group().expect("a group");
-        listen(&mut server);
+        let (mut server, mut client) = server_and_client(&engine);
         let serving = thread::spawn(move || serve(&mut server, 1));
         let channel = greet(&mut client);
         let poster = client.poster();
@@ -340,9 +340,7 @@ fn a_task_is_woken_for_what_comes() {
 fn a_shutdown_wakes_who_waits_refuses_who_posts_and_ends() {
     check(|| {
         let engine = engine(Lacks::Nothing, Options::default());
-        let mut server = engine.group().expect("a group");
-        let mut client = engine.group().expect("a group");
-        listen(&mut server);
+        let (mut server, mut client) = server_and_client(&engine);
         let serving = thread::spawn(move || {
             while let Ok(event) = server.recv() {
                 if let Event::Message(message) = event
@@ -376,9 +374,7 @@ fn a_shutdown_wakes_who_waits_refuses_who_posts_and_ends() {
 fn what_was_taken_before_a_drop_arrives() {
     check(|| {
         let engine = engine(Lacks::Nothing, Options::default());
-        let mut server = engine.group().expect("a group");
-        let mut client = engine.group().expect("a group");
-        listen(&mut server);
+        let (mut server, mut client) = server_and_client(&engine);
         let serving = thread::spawn(move || serve(&mut server, 1));
         let channel = greet(&mut client);
         let poster = client.poster();

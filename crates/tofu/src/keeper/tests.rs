@@ -2,7 +2,7 @@
 //! is seen to in time, whoever comes and goes meanwhile.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
@@ -50,6 +50,9 @@ struct Reactor {
     timer: Option<Instant>,
     /// Whether the keeper drove it as one whose caller is gone.
     is_driven: bool,
+    has_task: bool,
+    /// Somebody gathers right after the next look.
+    is_nudged_once: bool,
 }
 
 enum Call {
@@ -72,13 +75,16 @@ impl Cared for Group {
         Instant::from_nanos(self.clock.load(Ordering::Relaxed))
     }
 
-    fn is_retired(&self) -> bool {
-        false
+    fn is_left_to_keeper(&self, reactor: &Reactor) -> bool {
+        reactor.has_task
     }
 
     fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, caller_is_near: bool) -> Driven {
         self.look(driver);
         driver.is_driven |= !caller_is_near;
+        if mem::take(&mut driver.is_nudged_once) {
+            self.gather();
+        }
         Driven {
             due: driver.timer,
             task: None,
@@ -172,7 +178,7 @@ impl Group {
 
     /// One of the keeper's rounds: it sees to the calls, and to the group if it is time.
     fn make_round(&self, ward: &mut Ward<Self>) {
-        for call in std::mem::take(&mut *lock(&self.calls)) {
+        for call in mem::take(&mut *lock(&self.calls)) {
             match call {
                 Call::Look => visit(ward, true),
                 Call::LookSoon => ward.look_soon(),
@@ -262,6 +268,34 @@ fn timers_of_a_group_that_cannot_be_watched_are_kept() {
     let (group, mut ward) = Group::with(standing_back(BACK_MAX), Some(due), false);
     group.keep_until(&mut ward, due);
     assert_eq!(group.seat.take().timer, None);
+}
+
+#[cfg(not(loom))]
+#[test]
+fn a_group_whose_task_waits_is_driven_when_it_is_called_for() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        group.seat.take().has_task = true;
+        visit(&mut ward, true);
+        assert!(group.seat.take().is_driven, "{care:?}");
+        assert!(matches!(ward.care, Care::Watching { .. }), "{care:?}");
+    }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn a_nudge_while_the_keeper_looks_for_a_caller_who_is_near_makes_it_look_once_more() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        group.seat.take().is_nudged_once = true;
+        group.gather();
+        visit(&mut ward, true);
+        assert_eq!(group.seat.take().seen, 2, "{care:?}");
+        assert!(!group.seat.take().is_driven, "{care:?}");
+        assert!(matches!(ward.care, Care::StandingBack { .. }), "{care:?}");
+    }
 }
 
 /// A keeper that drove for every call would read on for an application that has enough to do.

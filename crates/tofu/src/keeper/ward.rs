@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long the keeper stands back at first, and at most.
-pub(super) const BACK_MIN: Duration = Duration::from_millis(2);
+pub(crate) const BACK_MIN: Duration = Duration::from_millis(2);
 pub(crate) const BACK_MAX: Duration = Duration::from_millis(64);
 
 /// A group, as the keeper knows it.
@@ -23,8 +23,8 @@ pub(crate) trait Cared {
     fn rest(&self) -> &Rest;
     fn now(&self) -> Instant;
 
-    /// Whether it closes, and no caller will be back.
-    fn is_retired(&self) -> bool;
+    /// Whether no caller will be back: it closes, or a task waits.
+    fn is_left_to_keeper(&self, reactor: &Self::Reactor) -> bool;
 
     /// Drives it: for a caller who is near, only as far as there is no need to ask the poller.
     fn drive(
@@ -127,7 +127,7 @@ impl<G: Cared> Ward<G> {
         // Who was called looks again before long, however often it is called until then.
         let before_long = now + BACK_MIN;
         let look_at = match self.care {
-            _ if group.is_retired() => None,
+            _ if group.is_left_to_keeper(&driver) => None,
             _ if caller_was_here => Some(before_long),
             Care::StandingBack { look_at, .. } if look_at > now => Some(look_at.min(before_long)),
             _ => None,
@@ -147,14 +147,15 @@ impl<G: Cared> Ward<G> {
         } else {
             self.watch(registry, look_at);
         }
-        if driver.leave() {
+        let was_nudged = driver.leave();
+        if was_nudged && !caller_is_near {
             self.watch(registry, Some(Instant::ORIGIN));
         }
         // Not from within the seat, which the task may want at once.
         if let Some(task) = task {
             task.wake();
         }
-        is_finished
+        is_finished || (was_nudged && caller_is_near && self.visit(true, registry))
     }
 
     /// Somebody else is in the seat.

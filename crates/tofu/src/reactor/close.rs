@@ -37,15 +37,19 @@ impl Mode {
 }
 
 impl Reactor {
-    /// What has to follow when anything happened on a peer's channel: write what is queued, say what
-    /// is due, note the next timer. An error is the reason to end the channel.
+    /// What has to follow when anything happened on a peer's channel: write what is queued, unless the poller will
+    /// tell when, say what is due, note the next timer. An error is the reason to end the channel.
     pub(super) fn service(
         &mut self,
         group: &Group,
         token: Token,
         peer: &mut Peer,
     ) -> Result<(), Reason> {
-        if !peer.awaits_room() {
+        // The poller may have to tell of room that came in time, which is no fault of the peer's; and a group that
+        // closes may not ask it again.
+        let is_pressed =
+            self.mode != Mode::Serving || peer.connection.handle_timeout(self.now).is_some();
+        if is_pressed || !peer.awaits_room() {
             peer.flush(&group.registry, token, || self.now, By::Driver);
         }
         if peer.is_broken() && !peer.connection.is_held() {

@@ -93,7 +93,7 @@ pub(crate) struct Reactor {
     received: usize,
     /// Bytes of the messages that came after the application stopped to read.
     unread_bytes: usize,
-    /// Bytes read from all sockets, and those of them before this turn.
+    /// Bytes read from all sockets, and those of them before this part of the turn.
     bytes_read: u64,
     bytes_read_before: u64,
     /// The channel that was read last, and whether the one before was the same: then it is likely to be the
@@ -245,6 +245,11 @@ impl Reactor {
     pub(crate) fn task_to_wake(&mut self, group: &Group) -> Option<Waker> {
         let has_news = !self.inbox.is_empty() || group.is_retired();
         self.task.take_if(|_| has_news)
+    }
+
+    /// Whether a task waits for something to be in the inbox.
+    pub(crate) fn has_task(&self) -> bool {
+        self.task.is_some()
     }
 
     /// Has this task woken when something comes.
@@ -428,6 +433,8 @@ impl Reactor {
         }
         self.events = events;
         self.events.clear();
+        // However much the others brought, some stream is begun in each turn.
+        self.bytes_read_before = self.bytes_read;
         self.go_on_with_streaming(group);
         let mut streaming = std::mem::take(&mut self.streaming);
         for (token, ready) in streaming.drain(..) {

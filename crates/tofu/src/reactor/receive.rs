@@ -25,7 +25,7 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
-/// Bytes read in one turn after which no channel that streams is begun: an application that has much to do for each
+/// Bytes of those that stream after which no other one of them is begun in a turn: an application that has much to do for each
 /// large message is not given many of them before those who ask now and then have their turn again.
 const TURN_BYTES_MAX: u64 = 128 * 1024;
 
@@ -321,7 +321,7 @@ impl Reactor {
         read
     }
 
-    /// Whether so much was read in this turn that those who stream wait for the next one.
+    /// Whether so much was read that those who stream wait for the next turn.
     fn has_read_enough(&self) -> bool {
         self.bytes_read - self.bytes_read_before >= TURN_BYTES_MAX
     }

@@ -1,0 +1,326 @@
+//! What only shows from within: who looks, who keeps memory, what one turn does.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    task::Waker,
+};
+
+use tempfile::TempDir;
+use tofu_proto::Address;
+
+use super::*;
+use crate::{
+    Engine, Options,
+    keeper::ward::Cared as _,
+    net::MUTED_MIN,
+    reactor::{Attention, channel::End, seat::Driver},
+};
+
+/// A place where peers without a library are found, which read nothing but the hello.
+struct Place {
+    listener: UnixListener,
+    address: Address,
+    _dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("peer");
+        Self {
+            listener: UnixListener::bind(&path).expect("bound"),
+            address: Address::uds(path.to_string_lossy()).expect("a short path"),
+            _dir: dir,
+        }
+    }
+
+    fn connect(&self, group: &ChannelGroup) -> (ChannelNumber, UnixStream) {
+        let hello = group.post(Message::hello_request(&self.address));
+        let hello = hello.expect("taken");
+        let (mut peer, _) = self.listener.accept().expect("accepted");
+        let mut frame = vec![0; hello.frame_len()];
+        peer.read_exact(&mut frame).expect("the hello leaves");
+        (hello.channel, peer)
+    }
+}
+
+/// No driver looks at the channel any more.
+#[test]
+fn a_channel_that_has_nothing_left_to_send_keeps_no_memory() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let group = engine.group().expect("a group");
+    let (number, _peer) = place.connect(&group);
+    let signals = (0..3).map(|_| group.signal(number));
+    let posted = group.post_many(&mut signals.collect());
+    posted.expect("the socket takes them");
+    let mut channel = group.group.channel(number).expect("open");
+    let End::Peer(peer) = &mut channel.end else {
+        panic!("not a listener");
+    };
+    assert!(peer.connection.queue().is_empty());
+    assert!(peer.connection.spare_memory().is_empty());
+}
+
+/// The memory in which one channel has gathered is lent to the next: there is never more than one piece.
+#[test]
+fn channels_that_gather_one_after_the_other_share_one_piece_of_memory() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let group = engine.group().expect("a group");
+    let peers = [place.connect(&group), place.connect(&group)];
+    for (number, _) in peers.iter().cycle().take(8) {
+        let signals = (0..3).map(|_| group.signal(*number));
+        let posted = group.post_many(&mut signals.collect());
+        posted.expect("the socket takes them");
+        // The keeper gives it up when it finds nothing gathered.
+        assert!(group.group.spare_pieces() <= 1, "one was made anew");
+    }
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// To nest it anew, Linux would go through all that it waits for, while whoever drives waits.
+#[test]
+fn the_poller_of_a_group_with_many_channels_stays_nested_and_is_heeded_again() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    let mut peers: Vec<_> = (0..MUTED_MIN).map(|_| place.connect(&group)).collect();
+    let signal = Message::signal(ChannelNumber::new(1)).with_body(vec![0; 60_000]);
+    let mut bytes = signal.binary_header().to_bytes().to_vec();
+    bytes.extend(signal.payload());
+    let mut bytes = bytes.iter();
+    eventually("a caller drives, and the keeper ignores the poller", || {
+        if let Some(byte) = bytes.next() {
+            peers[0].1.write_all(&[*byte]).expect("connected");
+        }
+        assert!(matches!(group.try_recv(), Ok(None)));
+        group.group.is_muted()
+    });
+    drop(peers.pop());
+    eventually("the keeper sees that a peer has gone", || {
+        engine.metrics().channels_open == peers.len()
+    });
+    eventually("it heeds the poller again", || !group.group.is_muted());
+}
+
+/// Whether the poller is to tell when the channel's socket takes bytes, and how many wait for that.
+fn queued(group: &ChannelGroup, number: ChannelNumber) -> (bool, usize) {
+    let mut channel = group.group.channel(number).expect("open");
+    let End::Peer(peer) = &mut channel.end else {
+        panic!("not a listener");
+    };
+    (peer.awaits_room(), peer.connection.queue().bytes())
+}
+
+/// A group with one channel, whose socket is full, and its peer.
+fn full(place: &Place, engine: &Engine) -> (ChannelGroup, ChannelNumber, UnixStream) {
+    let mut group = engine.group().expect("a group");
+    let (number, peer) = place.connect(&group);
+    while group.post(large(number)).is_ok() {}
+    eventually("a driver waits for room", || {
+        assert!(matches!(group.try_recv(), Ok(None)));
+        queued(&group, number).0
+    });
+    (group, number, peer)
+}
+
+fn large(number: ChannelNumber) -> Message {
+    Message::signal(number).with_body(vec![0; 60_000])
+}
+
+/// Some room, of which nobody has heard.
+fn read_some(peer: &mut UnixStream) {
+    let mut read = vec![0; 64 * 1024];
+    peer.read_exact(&mut read).expect("connected");
+}
+
+/// Each try would be a system call in vain, and each refusal a wake-up.
+#[test]
+fn a_full_socket_is_left_to_the_poller() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (mut group, number, mut peer) = full(&place, &engine);
+    // Nobody else drives now.
+    let mut driver = group.group.take_seat().expect("not forked");
+    let (_, bytes) = queued(&group, number);
+    group.post(large(number)).expect_err("the queue is full");
+    assert!(group.group.take_attention().is_empty(), "who is to look?");
+    read_some(&mut peer);
+    let token = group.group.all_channels()[0];
+    group.group.attend(Attention::Look(token));
+    let now = group.group.engine.clock.now();
+    Reactor::look_around(&mut driver, &group.group, now);
+    assert_eq!(
+        queued(&group, number).1,
+        bytes,
+        "it was tried before the poller told"
+    );
+    drop(driver);
+    eventually("what is queued goes on", || {
+        let _ = peer.read(&mut [0; 4_096]).expect("connected");
+        assert!(group.try_recv().is_ok());
+        queued(&group, number).1 < bytes
+    });
+}
+
+/// The process was stopped, and the poller has yet to say that there is room.
+#[test]
+fn a_late_driver_writes_before_it_blames_a_peer_for_its_bye() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, number, mut peer) = full(&place, &engine);
+    group.post(Message::bye_request(number)).expect("it fits");
+    let mut driver = group.group.take_seat().expect("not forked");
+    let (_, bytes) = queued(&group, number);
+    read_some(&mut peer);
+    let late = group.group.engine.clock.now() + Duration::from_secs(60);
+    Reactor::look_around(&mut driver, &group.group, late);
+    assert!(driver.inbox().is_empty(), "the channel ended");
+    assert!(queued(&group, number).1 < bytes, "nothing left");
+}
+
+#[test]
+fn a_group_that_closes_at_once_writes_what_there_is_room_for() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, number, mut peer) = full(&place, &engine);
+    let bytes = queued(&group, number).1;
+    read_some(&mut peer);
+    let report = group.close(Duration::ZERO);
+    let undelivered = report.undelivered.iter().map(Message::frame_len);
+    // The message that was partly sent comes back whole.
+    assert!(undelivered.sum::<usize>() < bytes, "nothing left");
+}
+
+/// A caller that came before it does not count: the task is the keeper's to wake.
+#[test]
+fn a_group_whose_task_waits_is_left_to_the_keeper() {
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    assert!(matches!(group.try_recv(), Ok(None)));
+    let is_left = |group: &ChannelGroup| {
+        let driver = group.group.take_seat().expect("not forked");
+        group.group.is_left_to_keeper(&driver)
+    };
+    assert!(!is_left(&group));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(group.poll_recv(&mut context).is_pending());
+    assert!(is_left(&group));
+}
+
+/// A group with so many channels, which are open.
+fn opened(place: &Place, engine: &Engine, count: usize) -> (ChannelGroup, Vec<UnixStream>) {
+    let mut group = engine.group().expect("a group");
+    let peers = (0..count).map(|_| {
+        let (number, mut peer) = place.connect(&group);
+        let answer = Message::new(OpCode::HelloResponse, number, MessageId::new(1));
+        peer.write_all(&frame(&answer)).expect("connected");
+        peer
+    });
+    let peers = peers.collect();
+    for _ in 0..count {
+        assert!(matches!(group.recv(), Ok(Event::Message(_))));
+    }
+    (group, peers)
+}
+
+fn frame(message: &Message) -> Vec<u8> {
+    [&message.binary_header().to_bytes(), message.payload()].concat()
+}
+
+/// As peers send it.
+fn signal_frame(len: usize) -> Vec<u8> {
+    frame(&Message::signal(ChannelNumber::new(1)).with_body(vec![0; len]))
+}
+
+/// One turn of a driver, and what it brought.
+fn turn(driver: &mut Driver<'_, Reactor>, group: &ChannelGroup) -> Inbox {
+    let turned = Reactor::turn(driver, &group.group, Some(Duration::ZERO), |_| true);
+    turned.expect("the poller is asked");
+    mem::take(driver.inbox())
+}
+
+/// Who asks now and then has its turn again before all that streams was read.
+#[test]
+fn once_much_was_read_no_other_stream_is_begun_in_that_turn() {
+    const PEERS: usize = 6;
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, PEERS);
+    // Nobody else drives now.
+    let mut driver = group.group.take_seat().expect("not forked");
+    for peer in &mut peers {
+        peer.write_all(&signal_frame(60_000)).expect("connected");
+    }
+    assert_eq!(turn(&mut driver, &group).len(), PEERS, "nobody streams yet");
+    for peer in &mut peers {
+        let signals = signal_frame(60_000).repeat(2);
+        peer.write_all(&signals).expect("connected");
+    }
+    let mut heard = Vec::new();
+    for _ in 0..PEERS / 2 {
+        let mut inbox = turn(&mut driver, &group);
+        assert_eq!(inbox.len(), 4, "of two channels");
+        while let Some(Event::Message(message)) = inbox.pop() {
+            heard.push(message.channel());
+        }
+    }
+    heard.sort_unstable();
+    heard.dedup();
+    assert_eq!(heard.len(), PEERS, "each had its turn");
+}
+
+#[test]
+fn however_much_others_ask_a_stream_is_begun_in_each_turn() {
+    const ASKING: usize = 20;
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, ASKING + 1);
+    let mut driver = group.group.take_seat().expect("not forked");
+    peers[0]
+        .write_all(&signal_frame(60_000))
+        .expect("connected");
+    assert_eq!(turn(&mut driver, &group).len(), 1, "it streams from now on");
+    for _ in 0..3 {
+        for (nth, peer) in peers.iter_mut().enumerate() {
+            let len = if nth == 0 { 60_000 } else { 8_000 };
+            peer.write_all(&signal_frame(len)).expect("connected");
+        }
+        assert_eq!(turn(&mut driver, &group).len(), ASKING + 1);
+    }
+}
+
+#[test]
+fn a_channel_that_is_closed_waits_for_no_room() {
+    const BOUND: usize = 131_086;
+    let place = Place::new();
+    let options = Options::default()
+        .queue_bytes(BOUND, BOUND)
+        .drain_timeout(Duration::ZERO);
+    let engine = Engine::new(options).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    let (full, _peer) = place.connect(&group);
+    let (refused, _other) = place.connect(&group);
+    let large = |channel| Message::signal(channel).with_body(vec![0; 60_000]);
+    while group.post(large(full)).is_ok() {}
+    let posted = group.post(large(refused));
+    posted.expect_err("the engine's bytes are used up");
+    assert!(matches!(group.try_recv(), Ok(None)), "a driver has looked");
+    let budget = Arc::clone(&group.group.engine.budget);
+    assert!(budget.is_awaited());
+    group.post(Message::bye_signal(refused)).expect("taken");
+    match group.recv() {
+        Ok(Event::Closed { channel, .. }) => assert_eq!(channel, refused),
+        other => panic!("the end was due, not {other:?}"),
+    }
+    assert!(!budget.is_awaited());
+}
