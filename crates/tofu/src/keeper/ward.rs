@@ -56,6 +56,15 @@ pub(crate) struct Driven {
     pub(crate) is_finished: bool,
 }
 
+/// What came of a look at a group.
+#[derive(Debug)]
+enum Look {
+    Enough,
+    /// Something was left in the seat that nobody else will see, and that does not wait for the poller.
+    WasNudged,
+    Finished,
+}
+
 pub(super) struct Ward<G> {
     pub(super) group: Arc<G>,
     pub(super) care: Care,
@@ -96,7 +105,17 @@ impl<G: Cared> Ward<G> {
     }
 
     /// Sees to the group if nobody else does. `true` says that it is finished for good.
-    pub(super) fn visit(&mut self, called: bool, registry: &Registry) -> bool {
+    pub(super) fn visit(&mut self, mut called: bool, registry: &Registry) -> bool {
+        loop {
+            match self.look(called, registry) {
+                Look::Enough => return false,
+                Look::WasNudged => called = true,
+                Look::Finished => return true,
+            }
+        }
+    }
+
+    fn look(&mut self, called: bool, registry: &Registry) -> Look {
         let group = Arc::clone(&self.group);
         let rest = group.rest();
         let turns = rest.caller_turns();
@@ -117,11 +136,11 @@ impl<G: Cared> Ward<G> {
             } else {
                 self.stand_back(registry);
             }
-            return false;
+            return Look::Enough;
         }
         let Some(mut driver) = group.seat().try_take() else {
             self.leave_to_caller(called, registry);
-            return false;
+            return Look::Enough;
         };
         let now = group.now();
         // Who was called looks again before long, however often it is called until then.
@@ -155,7 +174,11 @@ impl<G: Cared> Ward<G> {
         if let Some(task) = task {
             task.wake();
         }
-        is_finished || (was_nudged && caller_is_near && self.visit(true, registry))
+        match (is_finished, was_nudged && caller_is_near) {
+            (true, _) => Look::Finished,
+            (false, true) => Look::WasNudged,
+            (false, false) => Look::Enough,
+        }
     }
 
     /// Somebody else is in the seat.
