@@ -55,8 +55,6 @@ pub struct ChannelGroup {
     fetched: Inbox,
     /// Whether there are any, as posters were told.
     has_unread: bool,
-    /// Whether the keeper drives, for a task that waits; it stands back from threads that do.
-    keeper_drives: bool,
     engine: Arc<Handle>,
 }
 
@@ -67,7 +65,6 @@ impl ChannelGroup {
             aside: VecDeque::new(),
             fetched: Inbox::default(),
             has_unread: false,
-            keeper_drives: false,
             engine,
         }
     }
@@ -409,7 +406,7 @@ impl ChannelGroup {
     /// Fetches events, or has the task woken when there are some.
     fn poll_fetch(&mut self, context: &mut Context<'_>) -> Poll<Result<(), RecvError>> {
         self.say_unread(false);
-        // Not as a caller who will be back soon: the keeper goes on driving.
+        // Not as a caller who will be back soon: the keeper drives.
         let group = &self.group;
         let Some(mut driver) = group.take_seat() else {
             return Poll::Ready(Err(RecvError));
@@ -425,9 +422,6 @@ impl ChannelGroup {
             Poll::Ready(Ok(()))
         };
         group.leave(driver, self.fetched.len());
-        if outcome.is_pending() && !mem::replace(&mut self.keeper_drives, true) {
-            group.engine.keeper.call(group.id);
-        }
         outcome
     }
 
@@ -486,11 +480,14 @@ impl ChannelGroup {
             read.clear();
             return Err(RecvError);
         }
-        self.keeper_drives = false;
         let group = &self.group;
         let Some(mut driver) = group.sit_down() else {
             return Err(RecvError);
         };
+        if let Some(task) = driver.take_task() {
+            // The keeper drives for it no longer. If it still waits, it will see to that anew.
+            task.wake();
+        }
         driver.stock().reuse(messages_of(read));
         let outcome = loop {
             if group.is_retired() {

@@ -303,7 +303,7 @@ pub(crate) fn report_of(groups: &Leaving) -> CloseReport {
 
 impl Shared {
     /// An engine without its keeper, and the poller for that.
-    fn new(
+    pub(crate) fn new(
         options: Options,
         network: Network,
         clock: Clock,
@@ -341,7 +341,7 @@ impl Shared {
         self.process != process::id()
     }
 
-    fn add_group(self: &Arc<Self>) -> Result<Arc<Group>, StartError> {
+    pub(crate) fn add_group(self: &Arc<Self>) -> Result<Arc<Group>, StartError> {
         if self.is_inherited() {
             return Err(StartError(Problem::Inherited(self.process)));
         }

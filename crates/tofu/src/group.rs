@@ -218,21 +218,22 @@ impl Group {
     }
 
     /// A caller leaves the seat: to the keeper, if there is something that cannot wait until the
-    /// keeper looks anyway. What was left unfinished for want of time can wait for a caller to be back, or for
+    /// keeper looks anyway, or if nobody will be back and it does not watch the sockets. What was left unfinished for want of time can wait for a caller to be back, or for
     /// the keeper's next looks. One who has a number of `events` to see to is not waited for by the first look:
     /// that only sees that a caller was here, and if it drove, it would read on for an application that takes a
     /// few milliseconds for what it has, until the pool is empty.
     pub(crate) fn leave(&self, driver: Driver<'_, Reactor>, events: usize) {
         let timer = driver.next_deadline().unwrap_or(NEVER);
+        let is_left = self.is_left_to_keeper(&driver);
         let due = match driver.is_busy(self) {
-            true if self.is_left_to_keeper(&driver) => Instant::ORIGIN,
+            true if is_left => Instant::ORIGIN,
             true if events > 1 => timer.min(driver.time() + BACK_MAX),
             true => timer.min(driver.time() + BACK_MIN),
             false => timer,
         };
         // Only the keeper puts an end to a group, and nothing else may ever have it look at this one again.
         let is_finished = driver.is_finished(self);
-        if self.rest.leave(driver, due) || is_finished {
+        if self.rest.leave(driver, due, is_left) || is_finished {
             self.engine.keeper.call(self.id);
         }
     }

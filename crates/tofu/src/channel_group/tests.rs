@@ -2,12 +2,14 @@
 
 use std::{
     io::{Read, Write},
+    iter,
     os::unix::net::{UnixListener, UnixStream},
-    task::Waker,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Wake, Waker},
 };
 
 use tempfile::TempDir;
-use tofu_proto::Address;
+use tofu_proto::{Address, Status};
 
 use super::*;
 use crate::{
@@ -217,6 +219,31 @@ fn a_group_whose_task_waits_is_left_to_the_keeper() {
     assert!(is_left(&group));
 }
 
+#[test]
+fn a_task_whose_application_receives_as_a_thread_is_woken_and_waits_no_more() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(
+        group
+            .poll_recv(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    assert!(!woken.0.load(Ordering::Relaxed));
+    assert!(matches!(group.try_recv(), Ok(None)));
+    assert!(woken.0.load(Ordering::Relaxed));
+    let driver = group.group.take_seat().expect("not forked");
+    assert!(!driver.has_task());
+}
+
 /// A group with so many channels, which are open.
 fn opened(place: &Place, engine: &Engine, count: usize) -> (ChannelGroup, Vec<UnixStream>) {
     let mut group = engine.group().expect("a group");
@@ -247,6 +274,10 @@ fn turn(driver: &mut Driver<'_, Reactor>, group: &ChannelGroup) -> Inbox {
     let turned = Reactor::turn(driver, &group.group, Some(Duration::ZERO), |_| true);
     turned.expect("the poller is asked");
     mem::take(driver.inbox())
+}
+
+fn events(inbox: &mut Inbox) -> impl Iterator<Item = Event> {
+    iter::from_fn(|| inbox.pop())
 }
 
 /// Who asks now and then has its turn again before all that streams was read.
@@ -297,6 +328,64 @@ fn however_much_others_ask_a_stream_is_begun_in_each_turn() {
         }
         assert_eq!(turn(&mut driver, &group).len(), ASKING + 1);
     }
+}
+
+#[test]
+fn however_many_messages_others_send_a_stream_is_begun_in_each_turn() {
+    const ASKING: usize = 4;
+    let place = Place::new();
+    let engine = Engine::new(Options::default().pool_messages(16, 16)).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, ASKING + 1);
+    let mut driver = group.group.take_seat().expect("not forked");
+    peers[0]
+        .write_all(&signal_frame(60_000))
+        .expect("connected");
+    assert_eq!(turn(&mut driver, &group).len(), 1, "it streams from now on");
+    let small = signal_frame(10).repeat(100);
+    for peer in &mut peers[1..] {
+        peer.write_all(&small).expect("connected");
+    }
+    for _ in 0..3 {
+        peers[0]
+            .write_all(&signal_frame(60_000))
+            .expect("connected");
+        let mut brought = turn(&mut driver, &group);
+        let bodies: Vec<_> = events(&mut brought)
+            .filter_map(|event| match event {
+                Event::Message(message) => Some(message.body().len()),
+                _ => None,
+            })
+            .collect();
+        assert!(bodies.contains(&60_000), "{bodies:?}");
+        assert!(bodies.len() <= 16, "no more than the pool has");
+        assert!(bodies.len() > 8, "and the others as well");
+    }
+}
+
+/// The answer to its bye has come in time.
+#[test]
+fn a_late_driver_reads_before_it_ends_a_group_that_leaves() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, 1);
+    let mut driver = group.group.take_seat().expect("not forked");
+    let until = group.group.engine.clock.now() + Duration::from_secs(3_600);
+    group.group.retire(Mode::Leaving(until));
+    assert!(turn(&mut driver, &group).is_empty());
+    let mut bye = [0; Header::LEN];
+    peers[0].read_exact(&mut bye).expect("a bye");
+    let bye = Header::from_bytes(&bye).expect("a header");
+    assert_eq!(bye.op_code, OpCode::ByeRequest);
+    let answer = Message::new(OpCode::ByeResponse, bye.channel, bye.id);
+    peers[0].write_all(&frame(&answer)).expect("connected");
+    Reactor::look_around(&mut driver, &group.group, until);
+    let ends: Vec<_> = events(driver.inbox())
+        .filter_map(|event| match event {
+            Event::Closed { reason, .. } => Some(reason.status()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [Status::CHANNEL_CLOSED]);
 }
 
 #[test]

@@ -9,13 +9,17 @@
 //!                                         else, a look too late?  calls the keeper
 //!   a driver   leaves the seat            a look too late for its next timer, or a nudge?
 //!                                                                 calls the keeper
-//!   the keeper says when it looks next    anything gathered?      looks sooner
-//!                                         the seat empty?         looks when the timer is due
+//!                                         nobody will be back, and the sockets are not watched?
+//!                                                                 calls the keeper
+//!   the keeper says when it looks next,   anything gathered?      looks sooner
+//!              and whether it watches     the seat empty?         looks when the timer is due, or at
+//!                                                                 once if nobody will be back
 //! ```
 //!
 //! Of any two that meet, at least one sees what the other has done: what is gathered has a lock, which each
 //! takes between the two, and where that is not at stake there is a fence. So what was gathered is looked at
-//! within [`GATHERED_WAIT_MAX`], and a timer when it is due, whoever comes and goes meanwhile.
+//! within [`GATHERED_WAIT_MAX`], a timer when it is due, and what comes for a task when it comes, whoever
+//! comes and goes meanwhile.
 //!
 //! How soon the keeper gets to run is not its own doing; times are those at which it wants to.
 
@@ -26,7 +30,7 @@ use tofu_proto::Instant;
 
 use crate::{
     reactor::seat::{Driver, Seat},
-    sync::{AtomicU64, Mutex, Ordering, fence, lock},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence, lock},
 };
 
 /// When what has no time is due.
@@ -38,6 +42,8 @@ pub(crate) const GATHERED_WAIT_MAX: Duration = Duration::from_millis(1);
 pub(crate) struct Rest {
     /// When the keeper will look by itself, in nanoseconds of the engine's clock.
     looks_at: AtomicU64,
+    /// Whether the group's sockets call the keeper.
+    is_watched: AtomicBool,
     /// Channels on which frames wait for others to leave with.
     gathered: Mutex<Vec<Token>>,
     gatherings: AtomicU64,
@@ -60,6 +66,7 @@ impl Rest {
     pub(crate) fn new() -> Self {
         Self {
             looks_at: AtomicU64::new(NEVER.as_nanos()),
+            is_watched: AtomicBool::new(false),
             gathered: Mutex::default(),
             gatherings: AtomicU64::new(0),
             caller_turns: AtomicU64::new(0),
@@ -104,12 +111,23 @@ impl Rest {
     }
 
     /// Leaves the seat. `true` says that the keeper is to be called: it would look too late for what is
-    /// `due`, or something was left that this driver has not looked at.
+    /// `due`, or something was left that this driver has not looked at, or the group `is_left_to_keeper`,
+    /// which does not watch it.
     #[must_use]
-    pub(crate) fn leave<R>(&self, driver: Driver<'_, R>, due: Instant) -> bool {
+    pub(crate) fn leave<R>(
+        &self,
+        driver: Driver<'_, R>,
+        due: Instant,
+        is_left_to_keeper: bool,
+    ) -> bool {
         let nudged = driver.leave();
         fence(Ordering::SeqCst);
-        nudged || self.is_too_long_for(due)
+        nudged || self.is_too_long_for(due) || (is_left_to_keeper && !self.is_watched())
+    }
+
+    /// Whether the group's sockets call the keeper. To be followed by [`until`](Self::until).
+    pub(super) fn watched(&self, is_watched: bool) {
+        self.is_watched.store(is_watched, Ordering::Relaxed);
     }
 
     /// The keeper will look at this time, and not before unless it is called. It has yet to look at what
@@ -118,6 +136,10 @@ impl Rest {
         let time = time.unwrap_or(NEVER);
         self.looks_at.store(time.as_nanos(), Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_too_long_for(&self, due: Instant) -> bool {

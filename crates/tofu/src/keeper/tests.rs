@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
+    task::Waker,
     time::Duration,
 };
 
@@ -15,11 +16,13 @@ use tofu_proto::Instant;
 
 use super::{
     rest::{GATHERED_WAIT_MAX, Gathered, NEVER, Rest},
-    ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, Ward},
+    ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, LOOKS_MAX, Ward},
 };
 #[cfg(loom)]
 use crate::sync::models::Bell;
 use crate::{
+    Options,
+    engine::{Clock, Shared},
     net::{Network, Poller, Registry},
     reactor::seat::{Driver, Nudge, Seat},
     sync::{Mutex, Ordering, lock},
@@ -51,8 +54,8 @@ struct Reactor {
     /// Whether the keeper drove it as one whose caller is gone.
     is_driven: bool,
     has_task: bool,
-    /// Somebody gathers right after the next look.
-    is_nudged_once: bool,
+    /// Somebody gathers right after so many of the next looks.
+    nudges: usize,
 }
 
 enum Call {
@@ -82,7 +85,8 @@ impl Cared for Group {
     fn drive(self: &Arc<Self>, driver: &mut Driver<'_, Reactor>, caller_is_near: bool) -> Driven {
         self.look(driver);
         driver.is_driven |= !caller_is_near;
-        if mem::take(&mut driver.is_nudged_once) {
+        if driver.nudges > 0 {
+            driver.nudges -= 1;
             self.gather();
         }
         Driven {
@@ -132,6 +136,7 @@ impl Group {
         });
         let mut ward = Ward::new(Arc::clone(&group), registry());
         ward.care = care;
+        group.rest.watched(matches!(care, Care::Watching { .. }));
         group.rest.until(ward.looks_at());
         (group, ward)
     }
@@ -163,7 +168,21 @@ impl Group {
 
     /// A caller comes, looks, and goes to do something else.
     fn come_and_go(&self) {
-        self.come_and_go_by(|driver, due| self.rest.leave(driver, due));
+        self.come_and_go_by(|driver, due| self.rest.leave(driver, due, false));
+    }
+
+    /// A task comes, looks, and waits.
+    fn come_and_wait(&self) {
+        self.come_and_wait_by(|driver| self.rest.leave(driver, NEVER, true));
+    }
+
+    fn come_and_wait_by(&self, leave: impl FnOnce(Driver<'_, Reactor>) -> bool) {
+        let mut driver = self.seat.take();
+        self.look(&mut driver);
+        driver.has_task = true;
+        if leave(driver) {
+            self.call(Call::Look);
+        }
     }
 
     fn come_and_go_by(&self, leave: impl FnOnce(Driver<'_, Reactor>, Instant) -> bool) {
@@ -289,12 +308,66 @@ fn a_nudge_while_the_keeper_looks_for_a_caller_who_is_near_makes_it_look_once_mo
     for care in all_cares() {
         let (group, mut ward) = Group::new(care, None);
         group.come_and_go();
-        group.seat.take().is_nudged_once = true;
+        group.seat.take().nudges = 1;
         group.gather();
         visit(&mut ward, true);
         assert_eq!(group.seat.take().seen, 2, "{care:?}");
         assert!(!group.seat.take().is_driven, "{care:?}");
         assert!(matches!(ward.care, Care::StandingBack { .. }), "{care:?}");
+    }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn however_often_one_group_is_nudged_the_keeper_sees_to_others_as_well() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        group.seat.take().nudges = 3 * LOOKS_MAX;
+        group.gather();
+        visit(&mut ward, true);
+        assert_eq!(group.seat.take().seen, LOOKS_MAX, "{care:?}");
+        group.keep_until(&mut ward, NOW);
+        assert_eq!(group.seat.take().seen, 3 * LOOKS_MAX + 1, "{care:?}");
+    }
+}
+
+/// The poller tells what came only to a keeper that watches.
+#[cfg(not(loom))]
+#[test]
+fn what_comes_for_a_task_is_seen_to_at_once_though_its_application_was_a_caller_before() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        group.come_and_wait();
+        group.keep_until(&mut ward, NOW);
+        assert!(matches!(ward.care, Care::Watching { .. }), "{care:?}");
+        visit(&mut ward, false);
+        group.keep_until(&mut ward, NOW);
+        assert!(group.seat.take().is_driven, "{care:?}");
+        assert!(matches!(ward.care, Care::Watching { .. }), "{care:?}");
+    }
+}
+
+#[cfg(not(loom))]
+#[test]
+fn a_task_that_waits_calls_the_keeper_unless_it_watches() {
+    for (has_task, is_watched, calls) in [(true, false, 1), (true, true, 0), (false, false, 0)] {
+        let made = Shared::new(Options::default(), Network::System, Clock::default());
+        let (engine, _poller) = made.expect("an engine");
+        let group = engine.add_group().expect("a group");
+        assert_eq!(engine.keeper.take_calls().len(), 1, "it is to be adopted");
+        group.rest().watched(is_watched);
+        let mut driver = group.take_seat().expect("not forked");
+        if has_task {
+            driver.wake_later(Waker::noop());
+        }
+        group.leave(driver, 0);
+        assert_eq!(
+            engine.keeper.take_calls().len(),
+            calls,
+            "{has_task}, {is_watched}"
+        );
     }
 }
 
@@ -366,6 +439,7 @@ mod models {
             back: BACK_MAX,
             look_at,
         };
+        ward.group.rest.watched(false);
         ward.group.rest.until(Some(look_at));
     }
 
@@ -477,6 +551,61 @@ mod models {
     fn a_timer_left_unseen_by_the_keeper_is_late() {
         let care = standing_back(BACK_MAX);
         loom::model(move || leaves_while(care, Group::come_and_go, rest_in_vain));
+    }
+
+    /// A task leaves, while the keeper does something.
+    fn waits_while(
+        care: Care,
+        task: impl FnOnce(&Group),
+        keeper: impl FnOnce(&mut Ward<Group>) + 'static,
+    ) {
+        let (group, ward) = Group::new(care, None);
+        let keeping = keeping(ward, keeper);
+        task(&group);
+        let mut ward = keeping.join().unwrap();
+        group.keep_until(&mut ward, NOW);
+        assert!(
+            matches!(ward.care, Care::Watching { .. }),
+            "the task is watched for"
+        );
+    }
+
+    #[test]
+    fn a_task_that_leaves_while_the_keeper_looks_is_watched_for() {
+        for care in all_cares() {
+            loom::model(move || waits_while(care, Group::come_and_wait, look));
+        }
+    }
+
+    #[test]
+    fn a_caller_who_becomes_a_task_while_the_keeper_looks_is_watched_for() {
+        for care in all_cares() {
+            model_bounded(3, move || {
+                let calls_and_waits = |group: &Group| {
+                    group.come_and_go();
+                    group.come_and_wait();
+                };
+                waits_while(care, calls_and_waits, look);
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the task is watched for")]
+    fn a_task_unseen_by_the_keeper_that_stands_back_is_not_watched_for() {
+        let care = Care::Watching { due: None };
+        loom::model(move || waits_while(care, Group::come_and_wait, rest_in_vain));
+    }
+
+    /// As [`Rest::leave`], for one who does not ask whether the keeper watches.
+    #[test]
+    #[should_panic(expected = "the task is watched for")]
+    fn a_task_that_takes_the_keeper_to_watch_is_not_watched_for() {
+        let trusting = |group: &Group| {
+            group.come_and_wait_by(|driver| group.rest.leave(driver, NEVER, false));
+        };
+        let care = Care::Watching { due: None };
+        loom::model(move || waits_while(care, trusting, look));
     }
 
     /// As [`Rest::leave`], without the fence.

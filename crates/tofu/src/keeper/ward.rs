@@ -13,6 +13,8 @@ use crate::{
 /// How long the keeper stands back at first, and at most.
 pub(crate) const BACK_MIN: Duration = Duration::from_millis(2);
 pub(crate) const BACK_MAX: Duration = Duration::from_millis(64);
+/// Looks at one group, of which each but the last was nudged, before others are seen to.
+pub(super) const LOOKS_MAX: usize = 8;
 
 /// A group, as the keeper knows it.
 pub(crate) trait Cared {
@@ -106,13 +108,16 @@ impl<G: Cared> Ward<G> {
 
     /// Sees to the group if nobody else does. `true` says that it is finished for good.
     pub(super) fn visit(&mut self, mut called: bool, registry: &Registry) -> bool {
-        loop {
+        for _ in 0..LOOKS_MAX {
             match self.look(called, registry) {
                 Look::Enough => return false,
                 Look::WasNudged => called = true,
                 Look::Finished => return true,
             }
         }
+        // Others are to be seen to as well.
+        self.look_by(Some(Instant::ORIGIN));
+        false
     }
 
     fn look(&mut self, called: bool, registry: &Registry) -> Look {
@@ -132,7 +137,7 @@ impl<G: Cared> Ward<G> {
                 self.stop_watching(registry);
                 let soon = group.now() + GATHERED_WAIT_MAX;
                 self.stand_back_until(BACK_MIN, soon);
-                self.heed_timers();
+                self.heed_those_who_left();
             } else {
                 self.stand_back(registry);
             }
@@ -203,6 +208,7 @@ impl<G: Cared> Ward<G> {
             self.stand_back(registry);
             return self.look_by(due);
         }
+        self.group.rest().watched(true);
         let due = self.rest_until(due);
         self.care = Care::Watching { due };
     }
@@ -210,6 +216,7 @@ impl<G: Cared> Ward<G> {
     fn stop_watching(&mut self, registry: &Registry) {
         if let Care::Watching { .. } = self.care {
             self.group.mute(registry);
+            self.group.rest().watched(false);
         }
     }
 
@@ -226,7 +233,7 @@ impl<G: Cared> Ward<G> {
         };
         let look_at = self.group.now() + back;
         self.stand_back_until(back, look_at);
-        self.heed_timers();
+        self.heed_those_who_left();
     }
 
     fn stand_back_until(&mut self, back: Duration, look_at: Instant) {
@@ -234,14 +241,15 @@ impl<G: Cared> Ward<G> {
         self.care = Care::StandingBack { back, look_at };
     }
 
-    /// Looks when a timer is due, if that is sooner: whoever left the seat up to now counted on an earlier
-    /// look. Whoever sits there will see for how long the keeper rests.
-    fn heed_timers(&mut self) {
+    /// Looks when a timer is due, if that is sooner, and at once if nobody will be back: whoever left the seat
+    /// up to now counted on an earlier look, or on being watched. Whoever sits there will see how the keeper rests.
+    fn heed_those_who_left(&mut self) {
         let group = Arc::clone(&self.group);
         if let Some(driver) = group.seat().try_take() {
             let due = G::next_deadline(&driver);
+            let is_left = group.is_left_to_keeper(&driver);
             let was_nudged = driver.leave();
-            self.look_by(if was_nudged {
+            self.look_by(if was_nudged || is_left {
                 Some(Instant::ORIGIN)
             } else {
                 due

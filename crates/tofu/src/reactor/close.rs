@@ -259,6 +259,12 @@ impl Reactor {
             Mode::Draining(_) => Status::SHUTDOWN_STARTED,
         };
         for token in group.all_channels() {
+            // This driver may be late: what came in time is here, and what is queued may leave.
+            self.bytes_read_before = self.bytes_read;
+            self.received = 0;
+            if let Some(channel) = group.channel_at(token) {
+                self.feed(group, channel);
+            }
             if let Some(channel) = group.channel_at(token) {
                 self.end(group, channel, reason.into());
             }

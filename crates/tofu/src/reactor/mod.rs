@@ -247,6 +247,11 @@ impl Reactor {
         self.task.take_if(|_| has_news)
     }
 
+    /// The task, which does not wait here any more.
+    pub(crate) fn take_task(&mut self) -> Option<Waker> {
+        self.task.take()
+    }
+
     /// Whether a task waits for something to be in the inbox.
     pub(crate) fn has_task(&self) -> bool {
         self.task.is_some()
@@ -433,8 +438,10 @@ impl Reactor {
         }
         self.events = events;
         self.events.clear();
-        // However much the others brought, some stream is begun in each turn.
+        // However much the others brought, some stream is begun in each turn, and there are messages for it.
         self.bytes_read_before = self.bytes_read;
+        let room = group.engine.pool.messages_per_turn();
+        self.received = self.received.min(room - room.div_ceil(8));
         self.go_on_with_streaming(group);
         let mut streaming = std::mem::take(&mut self.streaming);
         for (token, ready) in streaming.drain(..) {
