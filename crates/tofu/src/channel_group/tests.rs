@@ -366,10 +366,12 @@ fn however_many_messages_others_send_a_stream_is_begun_in_each_turn() {
 #[test]
 fn a_late_driver_reads_before_it_ends_a_group_that_leaves() {
     let place = Place::new();
-    let engine = Engine::new(Options::default()).expect("an engine");
+    let hour = Duration::from_secs(3_600);
+    let options = Options::default().bye_timeout(2 * hour);
+    let engine = Engine::new(options).expect("an engine");
     let (group, mut peers) = opened(&place, &engine, 1);
     let mut driver = group.group.take_seat().expect("not forked");
-    let until = group.group.engine.clock.now() + Duration::from_secs(3_600);
+    let until = group.group.engine.clock.now() + hour;
     group.group.retire(Mode::Leaving(until));
     assert!(turn(&mut driver, &group).is_empty());
     let mut bye = [0; Header::LEN];

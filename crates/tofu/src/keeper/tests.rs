@@ -351,6 +351,22 @@ fn what_comes_for_a_task_is_seen_to_at_once_though_its_application_was_a_caller_
 
 #[cfg(not(loom))]
 #[test]
+fn a_task_calls_a_keeper_that_has_stood_back_and_none_that_watches() {
+    for care in all_cares() {
+        let (group, mut ward) = Group::new(care, None);
+        group.come_and_go();
+        visit(&mut ward, false);
+        assert!(matches!(ward.care, Care::StandingBack { .. }), "{care:?}");
+        group.come_and_wait();
+        group.make_round(&mut ward);
+        assert!(matches!(ward.care, Care::Watching { .. }), "{care:?}");
+        group.come_and_wait();
+        assert!(lock(&group.calls).is_empty(), "{care:?}");
+    }
+}
+
+#[cfg(not(loom))]
+#[test]
 fn a_task_that_waits_calls_the_keeper_unless_it_watches() {
     for (has_task, is_watched, calls) in [(true, false, 1), (true, true, 0), (false, false, 0)] {
         let made = Shared::new(Options::default(), Network::System, Clock::default());
