@@ -1,6 +1,7 @@
 //! What only shows from within: who looks, who keeps memory, what one turn does.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     iter,
     os::unix::net::{UnixListener, UnixStream},
@@ -360,6 +361,24 @@ fn however_many_messages_others_send_a_stream_is_begun_in_each_turn() {
         assert!(bodies.len() <= 16, "no more than the pool has");
         assert!(bodies.len() > 8, "and the others as well");
     }
+}
+
+#[test]
+fn however_many_messages_one_sends_each_of_the_others_has_its_turn() {
+    const PEERS: usize = 5;
+    let place = Place::new();
+    let engine = Engine::new(Options::default().pool_messages(16, 16)).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, PEERS);
+    let mut driver = group.group.take_seat().expect("not forked");
+    let mut heard = BTreeSet::new();
+    for _ in 0..=PEERS {
+        for peer in &mut peers {
+            let more = signal_frame(10).repeat(20);
+            peer.write_all(&more).expect("connected");
+        }
+        heard.extend(events(&mut turn(&mut driver, &group)).filter_map(|event| event.channel()));
+    }
+    assert_eq!(heard.len(), PEERS, "{heard:?}");
 }
 
 /// The answer to its bye has come in time.

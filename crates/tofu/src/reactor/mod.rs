@@ -104,7 +104,8 @@ pub(crate) struct Reactor {
     streaming: Vec<(Token, Ready)>,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeMap<Token, Pace>,
-    /// The first of those that stream in the last turn.
+    /// The first of those that were unfinished in the last turn, by their pace.
+    first_quiet: Token,
     first_streaming: Token,
     /// Channels that are not read because the pool is empty, first starved first.
     starved: VecDeque<Token>,
@@ -132,6 +133,7 @@ impl Reactor {
             is_hot: false,
             streaming: Vec::new(),
             unfinished: BTreeMap::new(),
+            first_quiet: Token(0),
             first_streaming: Token(0),
             starved: VecDeque::new(),
             now: Instant::ORIGIN,
@@ -317,21 +319,18 @@ impl Reactor {
         self.feed_starved(group);
     }
 
-    /// Who was passed over, although little is expected of it, is served before others use up what the turn
-    /// can receive.
-    fn go_on_with_quiet(&mut self, group: &Arc<Group>) {
-        for token in self.take_unfinished(Pace::Quiet) {
-            self.go_on(group, token);
-        }
-    }
-
-    /// Each turn another one is the first, for the first may use up what the turn can receive.
-    fn go_on_with_streaming(&mut self, group: &Arc<Group>) {
-        let mut unfinished = self.take_unfinished(Pace::Streaming);
-        let behind = unfinished.partition_point(|token| *token <= self.first_streaming);
+    /// Who was not read to the end is served before others use up what the turn can receive. Each turn another
+    /// one is the first, for the first may use it up as well.
+    fn go_on_with(&mut self, group: &Arc<Group>, pace: Pace) {
+        let mut unfinished = self.take_unfinished(pace);
+        let first = match pace {
+            Pace::Quiet => &mut self.first_quiet,
+            Pace::Streaming => &mut self.first_streaming,
+        };
+        let behind = unfinished.partition_point(|token| token <= first);
         unfinished.rotate_left(behind);
-        if let Some(first) = unfinished.first() {
-            self.first_streaming = *first;
+        if let Some(now_first) = unfinished.first() {
+            *first = *now_first;
         }
         for token in unfinished {
             self.go_on(group, token);
@@ -429,7 +428,7 @@ impl Reactor {
             return;
         }
         self.now = group.engine.clock.now();
-        self.go_on_with_quiet(group);
+        self.go_on_with(group, Pace::Quiet);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for (token, ready) in events.iter() {
             if token != WAKER {
@@ -442,7 +441,7 @@ impl Reactor {
         self.bytes_read_before = self.bytes_read;
         let room = group.engine.pool.messages_per_turn();
         self.received = self.received.min(room - room.div_ceil(8));
-        self.go_on_with_streaming(group);
+        self.go_on_with(group, Pace::Streaming);
         let mut streaming = std::mem::take(&mut self.streaming);
         for (token, ready) in streaming.drain(..) {
             self.ready(group, token, ready, Pace::Streaming);
