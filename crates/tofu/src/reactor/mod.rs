@@ -440,7 +440,7 @@ impl Reactor {
         // However much the others brought, some stream is begun in each turn, and there are messages for it.
         self.bytes_read_before = self.bytes_read;
         let room = group.engine.pool.messages_per_turn();
-        self.received = self.received.min(room - room.div_ceil(8));
+        self.received = self.received.min(room - (room / 8).max(1));
         self.go_on_with(group, Pace::Streaming);
         let mut streaming = std::mem::take(&mut self.streaming);
         for (token, ready) in streaming.drain(..) {
