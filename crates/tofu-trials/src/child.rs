@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -86,11 +87,6 @@ impl Companion {
         line.map_err(|error| format!("`{}` told nothing: {error}", self.name).into())
     }
 
-    /// What it has told by now, without waiting.
-    pub fn overhear(&self) -> Option<String> {
-        self.lines.try_recv().ok()
-    }
-
     /// The next line, which begins with `word`: what follows it.
     ///
     /// # Errors
@@ -120,17 +116,46 @@ impl Companion {
         Ok(nix::sys::signal::kill(id, signal)?)
     }
 
-    /// Waits for its end.
+    /// Whether it is still at it.
+    ///
+    /// # Errors
+    /// It has ended, well or not.
+    pub fn lives(&mut self) -> Fallible {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("`{}` ended early with {status}", self.name).into()),
+        }
+    }
+
+    /// Kills it, and gives what it has told that nobody heard. A process that has ended by itself can still be sent
+    /// a signal until it is waited for: only how it ended says whether this was what killed it.
+    ///
+    /// # Errors
+    /// It had ended before, well or not.
+    pub fn kill(mut self) -> Fallible<Vec<String>> {
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        if status.signal() != Some(Signal::SIGKILL as i32) {
+            return Err(format!("`{}` ended early with {status}", self.name).into());
+        }
+        Ok(self.last_words())
+    }
+
+    /// The last line is behind us when its output is closed.
+    fn last_words(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.recv_timeout(WATCHDOG).ok()).collect()
+    }
+
+    /// Waits for its end, and gives what it has told that nobody heard.
     ///
     /// # Errors
     /// It did not end well, or not in time.
-    pub fn end(mut self) -> Fallible {
+    pub fn end(mut self) -> Fallible<Vec<String>> {
         drop(self.input.take());
-        // The last line is behind us when its output is closed.
-        while self.lines.recv_timeout(WATCHDOG).is_ok() {}
+        let told = self.last_words();
         let status = self.child.wait()?;
         if status.success() {
-            return Ok(());
+            return Ok(told);
         }
         Err(format!("`{}` ended with {status}", self.name).into())
     }
@@ -141,5 +166,37 @@ impl Drop for Companion {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is no argument of a test program ends it with an error; `--list` ends it well.
+    fn ends_by_itself(argument: &str) -> Fallible<Companion> {
+        let mut companion = Companion::start::<&str, _>(&[], &[argument])?;
+        while companion.hear().is_ok() {}
+        while companion.lives().is_ok() {
+            thread::yield_now();
+        }
+        Ok(companion)
+    }
+
+    #[test]
+    fn who_ended_before_was_not_killed() -> Fallible {
+        for argument in ["--list", "--no-such-argument"] {
+            let error = ends_by_itself(argument)?.kill().expect_err("a kill");
+            assert!(error.to_string().contains("ended early"), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_lives_is_killed() -> Fallible {
+        let mut companion = Companion::start(&["sh", "-c", "echo here && exec sleep 60"], &[""])?;
+        companion.hear_word("here")?;
+        companion.lives()?;
+        companion.kill().map(|told| assert!(told.is_empty()))
     }
 }

@@ -44,18 +44,22 @@ pub(crate) fn under_rate(times: u64) -> Fallible<String> {
 /// This many channels at once, each with this many messages in either direction before its bye.
 fn over(line: Line, channels: u64, messages: u64) -> Fallible<String> {
     let mut network = Network::new(line)?;
-    let (channels, messages) = (channels.to_string(), messages.to_string());
-    let server = network.start(0, &["--part", "bye-server", ADDRESSES[0], &messages])?;
+    let (count, each) = (channels.to_string(), messages.to_string());
+    let server = network.start(0, &["--part", "bye-server", ADDRESSES[0], &each])?;
     let address = server.hear_word("listening")?;
-    let client = network.start(1, &["--part", "bye-client", &address, &channels, &messages])?;
+    let client = network.start(1, &["--part", "bye-client", &address, &count, &each])?;
     let told = |companion: &Companion| companion.hear_within(PATIENCE);
     let (at_client, at_server) = (told(&client)?, told(&server)?);
     client.end()?;
     server.end()?;
-    Ok(format!(
+    let figures = format!(
         "client: {at_client}; server: {at_server}; {}",
         network.traffic()?
-    ))
+    );
+    if !at_server.starts_with(&format!("{channels} channels ")) {
+        return Err(format!("not all channels ended at the server: {figures}").into());
+    }
+    Ok(figures)
 }
 
 /// What one channel has heard.

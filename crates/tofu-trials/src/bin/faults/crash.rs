@@ -3,7 +3,6 @@
 
 use std::{process::Command, time::Duration};
 
-use nix::sys::signal::Signal;
 use tofu::{
     Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Status,
     testing::TemporaryUds,
@@ -98,6 +97,14 @@ fn hear_to_the_end(
     })
 }
 
+/// Whether the ends came while messages were under way, to be received and to be sent.
+fn in_both_ways(delivered: u64, returned: u64) -> Fallible {
+    if delivered == 0 || returned == 0 {
+        return Err(format!("proves nothing: {delivered} delivered, {returned} came back").into());
+    }
+    Ok(())
+}
+
 pub(crate) fn ss_kill(times: u64) -> Fallible<String> {
     let script = "ip link set lo up && exec \"$0\" \"$@\"";
     let times = (20 * times).to_string();
@@ -148,6 +155,7 @@ pub(crate) fn ss_kill_inside(times: u64) -> Fallible {
             returned += heard.returned;
         }
     }
+    in_both_ways(delivered, returned)?;
     tell(format_args!(
         "{times} connections killed while both sides streamed: {delivered} messages delivered without a \
          gap, {returned} came back, {} times Closed(peer_disconnected)",
@@ -215,14 +223,15 @@ pub(crate) fn in_mid_stream(times: u64) -> Fallible<String> {
                 other => return Err(format!("not due: {other:?}").into()),
             }
         }
-        peer.signal(Signal::SIGKILL)?;
-        let all = hear_to_the_end(&mut group, channel, heard, Some(sent))?;
-        if peer.overhear().is_some() {
-            return Err("the peer heard a gap".into());
+        // It may have been the first to fail.
+        if let Some(told) = peer.kill()?.first() {
+            return Err(format!("the peer told {told:?}").into());
         }
+        let all = hear_to_the_end(&mut group, channel, heard, Some(sent))?;
         delivered += all.delivered;
         returned += all.returned;
     }
+    in_both_ways(delivered, returned)?;
     Ok(format!(
         "{crashes} crashes (client, server; tcp, uds) while both sides streamed: {delivered} messages \
          delivered without a gap, {returned} came back, Closed(peer_disconnected) each time"
@@ -265,8 +274,7 @@ pub(crate) fn with_all_received(times: u64) -> Fallible<String> {
             let filter = format!("dport = {}", address.port());
             eventually("our kernel has acknowledged all", || is_sent(&filter))?;
         }
-        peer.signal(Signal::SIGKILL)?;
-        drop(peer);
+        peer.kill()?;
         std::thread::sleep(Duration::from_millis(20));
         let heard = hear_to_the_end(&mut group, channel, 0, None)?;
         if heard.delivered != MESSAGES {
@@ -279,7 +287,7 @@ pub(crate) fn with_all_received(times: u64) -> Fallible<String> {
     ))
 }
 
-/// Whether nothing waits to be acknowledged on the sockets that the filter finds.
+/// Whether nothing waits to be acknowledged on the sockets that the filter finds, of which there must be one.
 fn is_sent(filter: &str) -> Fallible<bool> {
     let output = Command::new("ss")
         .args(["-H", "-t", "-n", "state", "established", filter])
@@ -289,5 +297,6 @@ fn is_sent(filter: &str) -> Fallible<bool> {
     let waiting = text
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1));
-    Ok(output.status.success() && { waiting }.all(|bytes| bytes == "0"))
+    let waiting: Vec<_> = waiting.collect();
+    Ok(output.status.success() && !waiting.is_empty() && waiting.iter().all(|bytes| *bytes == "0"))
 }

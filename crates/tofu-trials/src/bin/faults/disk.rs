@@ -44,7 +44,7 @@ fn is_empty(dir: &Path) -> Fallible<bool> {
     Ok(fs::read_dir(dir)?.next().is_none())
 }
 
-pub(crate) fn full(_times: u64) -> Fallible<String> {
+pub(crate) fn full() -> Fallible<String> {
     in_own_mounts("full-disk")
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn full_inside(dir: &str) -> Fallible {
     tell(format_args!("{}; with room: listening", told.join("; ")))
 }
 
-pub(crate) fn read_only(_times: u64) -> Fallible<String> {
+pub(crate) fn read_only() -> Fallible<String> {
     in_own_mounts("read-only")
 }
 

@@ -2,10 +2,11 @@
 //! as a row of a table.
 //!
 //! ```text
-//! cargo run --release -p tofu-trials --bin faults -- [--list] [NAME...]
+//! cargo run --release -p tofu-trials --bin faults -- [--list] [--times N] [NAME...]
 //! ```
 //!
-//! Without names: all. What needs root or a program that is not there is left out, and said so.
+//! Without names: all. What needs root or a program that is not there is left out, and said so; it counts as a failure
+//! if it was asked for by its name. A trial whose fault did not happen fails as well.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +34,7 @@ struct Arguments {
     /// Only say what there is.
     #[arg(long)]
     list: bool,
-    /// How many times as often as by default.
+    /// How many times as often as by default: more of the same in one trial, or one that does one thing again.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     times: u64,
     /// Which trials; none means all.
@@ -50,8 +51,34 @@ struct Trial {
     /// Programs without which it cannot be.
     tools: &'static [&'static str],
     needs_root: bool,
-    /// Gives the figures.
-    run: fn(u64) -> Fallible<String>,
+    run: Run,
+}
+
+/// How to run a trial, which gives its figures.
+#[derive(Clone, Copy)]
+enum Run {
+    /// It is told how many times as often as by default it is to do what it does.
+    Times(fn(u64) -> Fallible<String>),
+    /// It does one thing once, and is run again and again.
+    Once(fn() -> Fallible<String>),
+}
+
+impl Run {
+    fn run(self, times: u64) -> Fallible<String> {
+        match self {
+            Self::Times(run) => run(times),
+            Self::Once(run) => {
+                let mut figures = run()?;
+                for nth in 2..=times {
+                    figures = run().map_err(|error| format!("{error}, the time number {nth}"))?;
+                }
+                Ok(match times {
+                    1 => figures,
+                    _ => format!("{times} times, and the last time: {figures}"),
+                })
+            }
+        }
+    }
 }
 
 const TRIALS: [Trial; 11] = [
@@ -60,77 +87,77 @@ const TRIALS: [Trial; 11] = [
         about: "500 byes at once over 5 % loss and 100 ms each way: every ByeResponse arrives",
         tools: &["ip"],
         needs_root: true,
-        run: byes::under_loss,
+        run: Run::Times(byes::under_loss),
     },
     Trial {
         name: "bye-rate",
         about: "500 byes at once behind 1 MB of messages over 8 Mbit/s (tbf) and 20 ms each way",
         tools: &["ip", "tc"],
         needs_root: true,
-        run: byes::under_rate,
+        run: Run::Times(byes::under_rate),
     },
     Trial {
         name: "ss-kill",
         about: "`ss -K` on a live connection, in either direction",
         tools: &["unshare", "ip", "ss"],
         needs_root: true,
-        run: crash::ss_kill,
+        run: Run::Times(crash::ss_kill),
     },
     Trial {
         name: "sigkill",
         about: "SIGKILL of either peer in mid-stream, over tcp and uds: a gapless beginning, then the end",
         tools: &[],
         needs_root: false,
-        run: crash::in_mid_stream,
+        run: Run::Times(crash::in_mid_stream),
     },
     Trial {
         name: "sigkill-late",
         about: "SIGKILL of a peer all of whose messages our kernel has: all are delivered, then the end",
         tools: &["ss"],
         needs_root: false,
-        run: crash::with_all_received,
+        run: Run::Times(crash::with_all_received),
     },
     Trial {
         name: "sigstop",
         about: "SIGSTOP of a peer for longer than the hello, frame and bye timeouts",
         tools: &[],
         needs_root: false,
-        run: stop::peers,
+        run: Run::Times(stop::peers),
     },
     Trial {
         name: "emfile",
         about: "more connections than descriptors: the listener pauses, retries, counts, accepts again",
         tools: &["sh"],
         needs_root: false,
-        run: limits::out_of_descriptors,
+        run: Run::Once(limits::out_of_descriptors),
     },
     Trial {
         name: "enospc",
         about: "a UDS path on a full tmpfs: an error that says so, nothing left behind, works with room",
         tools: &["unshare", "mount"],
         needs_root: true,
-        run: disk::full,
+        run: Run::Once(disk::full),
     },
     Trial {
         name: "read-only",
         about: "a UDS path in a read-only directory: an error that says so",
         tools: &["unshare", "mount"],
         needs_root: true,
-        run: disk::read_only,
+        run: Run::Once(disk::read_only),
     },
     Trial {
         name: "two-starters",
         about: "two processes start on one UDS path at once, fresh or stale: exactly one wins",
         tools: &[],
         needs_root: false,
-        run: starters::two,
+        run: Run::Times(starters::two),
     },
     Trial {
         name: "clock-steps",
         about: "the wall clock jumps years ahead and back: no timer minds",
         tools: &["faketime"],
         needs_root: false,
-        run: clock::steps,
+        run: Run::Once(clock::steps),
     },
 ];
 
@@ -163,13 +190,25 @@ fn main() -> ExitCode {
             println!("{:14}{}", trial.name, trial.about);
             continue;
         }
-        failed |= !judge(trial, arguments.times);
+        failed |= match judge(trial, arguments.times) {
+            Outcome::Holds => false,
+            Outcome::Fails => true,
+            // Who asks for it by its name wants to know.
+            Outcome::LeftOut => !arguments.names.is_empty(),
+        };
     }
     ExitCode::from(u8::from(failed))
 }
 
+/// What became of a trial.
+enum Outcome {
+    Holds,
+    Fails,
+    LeftOut,
+}
+
 /// Runs a trial if it can be, and prints its row.
-fn judge(trial: &Trial, times: u64) -> bool {
+fn judge(trial: &Trial, times: u64) -> Outcome {
     let missing = missing(trial);
     if !missing.is_empty() {
         println!(
@@ -178,21 +217,20 @@ fn judge(trial: &Trial, times: u64) -> bool {
             today(),
             missing.join(", ")
         );
-        return true;
+        return Outcome::LeftOut;
     }
     let started = Instant::now();
-    let (figures, passed) = match (trial.run)(times) {
-        Ok(figures) => (figures, true),
-        Err(error) => (error.to_string(), false),
+    let (figures, verdict, outcome) = match trial.run.run(times) {
+        Ok(figures) => (figures, "holds", Outcome::Holds),
+        Err(error) => (error.to_string(), "**fails**", Outcome::Fails),
     };
     println!(
-        "| `{}` | {} | {figures}; {:.1} s | {} |",
+        "| `{}` | {} | {figures}; {:.1} s | {verdict} |",
         trial.name,
         today(),
         started.elapsed().as_secs_f64(),
-        if passed { "holds" } else { "**fails**" }
     );
-    passed
+    outcome
 }
 
 /// What the trial needs and is not here.

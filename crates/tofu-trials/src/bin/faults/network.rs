@@ -5,6 +5,7 @@
 //! for that, netem, is not in every kernel.)
 
 use std::{
+    fmt::Write,
     process::Command,
     sync::{
         Arc,
@@ -34,7 +35,9 @@ pub(crate) struct Line {
 
 /// Two namespaces with a line between them, gone when dropped.
 pub(crate) struct Network {
+    line: Line,
     names: [String; 2],
+    devices: [String; 2],
     relay: Companion,
 }
 
@@ -58,15 +61,17 @@ impl Network {
         ];
         let relay = Companion::start::<&str, _>(&[], &args)?;
         relay.hear_word("ready")?;
-        let network = Self { names, relay };
-        for end in 0..2 {
-            let (name, device) = (&network.names[end], &devices[end]);
+        let network = Self {
+            line,
+            names,
+            devices,
+            relay,
+        };
+        for (end, address) in ADDRESSES.iter().enumerate() {
+            let (name, device) = (&network.names[end], &network.devices[end]);
             ip(&format!("netns add {name}"))?;
             ip(&format!("link set {device} netns {name}"))?;
-            ip(&format!(
-                "-n {name} addr add {}/24 dev {device}",
-                ADDRESSES[end]
-            ))?;
+            ip(&format!("-n {name} addr add {address}/24 dev {device}"))?;
             // Only the relay is to lose anything.
             ip(&format!("-n {name} link set {device} txqueuelen 20000 up"))?;
             ip(&format!("-n {name} link set lo up"))?;
@@ -85,10 +90,73 @@ impl Network {
         Companion::start(&["ip", "netns", "exec", &self.names[end]], args)
     }
 
-    /// Packets that passed, and that were lost.
+    /// Packets that passed, that were lost, and that were held back at both ends.
+    ///
+    /// # Errors
+    /// The line was not what it is to be: then whatever went over it proves nothing.
     pub(crate) fn traffic(&mut self) -> Fallible<String> {
         self.relay.tell("how many?")?;
-        self.relay.hear()
+        let traffic = Traffic::parse(&self.relay.hear()?)?;
+        let mut figures = format!("{} packets passed, {} lost", traffic.passed, traffic.lost);
+        let mut held_back = None;
+        if self.line.rate.is_some() {
+            let counts = (0..2).map(|end| self.held_back(end));
+            let counts: Vec<_> = counts.collect::<Fallible<_>>()?;
+            let (least, all) = (counts.iter().min().copied(), counts.iter().sum::<u64>());
+            held_back = least;
+            write!(figures, ", held back {all} times")?;
+        }
+        match traffic.blame(self.line, held_back) {
+            None => Ok(figures),
+            Some(why) => Err(format!("proves nothing, for {why}: {figures}").into()),
+        }
+    }
+
+    /// How often the kernel had a packet of this end wait, so that the rate was kept.
+    fn held_back(&self, end: usize) -> Fallible<u64> {
+        let words = format!(
+            "-n {} -s qdisc show dev {}",
+            self.names[end], self.devices[end]
+        );
+        let told = run("tc", &words)?;
+        overlimits(&told).ok_or_else(|| format!("tc told {told:?}").into())
+    }
+}
+
+fn overlimits(told: &str) -> Option<u64> {
+    let mut words = told.split_whitespace();
+    words.find(|word| *word == "overlimits")?;
+    words.next()?.parse().ok()
+}
+
+/// What the relay has counted.
+#[derive(Clone, Copy, Debug)]
+struct Traffic {
+    passed: u64,
+    lost: u64,
+}
+
+impl Traffic {
+    fn parse(line: &str) -> Fallible<Self> {
+        let (passed, lost) = line.split_once(' ').ok_or("two counts")?;
+        Ok(Self {
+            passed: passed.parse()?,
+            lost: lost.parse()?,
+        })
+    }
+
+    /// What was not as the line is to be: chance may take half of what it is to lose, or twice that.
+    fn blame(self, line: Line, held_back: Option<u64>) -> Option<String> {
+        let Some(per_10_000) = (self.lost * 10_000).checked_div(self.passed + self.lost) else {
+            return Some("no packet came this way".to_owned());
+        };
+        let due = line.loss_percent * 100;
+        if !(due / 2..=due * 2).contains(&per_10_000) {
+            let percent = line.loss_percent;
+            return Some(format!("{percent} of 100 packets were to be lost"));
+        }
+        let is_free = line.rate.is_some() && held_back.is_none_or(|count| count == 0);
+        is_free.then(|| "no packet had to wait for another one".to_owned())
     }
 }
 
@@ -102,13 +170,14 @@ impl Drop for Network {
 }
 
 fn ip(words: &str) -> Fallible {
-    run("ip", words)
+    run("ip", words).map(drop)
 }
 
-fn run(program: &str, words: &str) -> Fallible {
+/// Gives what it told.
+fn run(program: &str, words: &str) -> Fallible<String> {
     let output = Command::new(program).args(words.split(' ')).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let why = String::from_utf8_lossy(&output.stderr);
     Err(format!("{program} {words}: {}", why.trim()).into())
@@ -148,7 +217,7 @@ pub(crate) fn relay(orders: &[String]) -> Fallible {
     for _ in std::io::stdin().lines() {
         let (passed, lost) = (&count.passed, &count.lost);
         let (passed, lost) = (passed.load(Ordering::Relaxed), lost.load(Ordering::Relaxed));
-        tell(format_args!("{passed} packets passed, {lost} lost"))?;
+        tell(format_args!("{passed} {lost}"))?;
     }
     Ok(())
 }
@@ -190,5 +259,42 @@ fn give(to: &SyncDevice, line: &mpsc::Receiver<Packet>) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // What the other side does not take is lost, as on any line.
         let _ = to.send(&packet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blamed(line: Line, passed: u64, lost: u64, held_back: Option<u64>) -> bool {
+        Traffic { passed, lost }.blame(line, held_back).is_some()
+    }
+
+    #[test]
+    fn a_line_that_is_better_than_it_is_to_be_proves_nothing() {
+        let mut line = Line {
+            loss_percent: 5,
+            delay: Duration::ZERO,
+            rate: None,
+        };
+        assert!(!blamed(line, 9_500, 500, None));
+        assert!(blamed(line, 10_000, 0, None), "none was lost");
+        assert!(blamed(line, 9_900, 100, None), "too few were lost");
+        assert!(blamed(line, 0, 0, None), "nothing went over it");
+        line.loss_percent = 0;
+        assert!(!blamed(line, 10_000, 0, None));
+        assert!(blamed(line, 10_000, 1_000, None), "some were lost");
+        line.rate = Some("8mbit");
+        assert!(!blamed(line, 10_000, 0, Some(7)));
+        assert!(blamed(line, 10_000, 0, Some(0)), "there was no limit");
+        assert!(blamed(line, 10_000, 0, None), "nobody looked");
+    }
+
+    #[test]
+    fn what_tc_tells_is_understood() {
+        let told = "qdisc tbf 8001: root refcnt 2 rate 8Mbit burst 32Kb lat 200ms\n \
+                    Sent 2516 bytes 21 pkt (dropped 0, overlimits 17 requeues 0)\n";
+        assert_eq!(overlimits(told), Some(17));
+        assert_eq!(overlimits("qdisc noqueue 0: root refcnt 2"), None);
     }
 }
