@@ -9,6 +9,8 @@ use crate::Fallible;
 pub struct Usage {
     /// Resident memory.
     pub rss_kib: u64,
+    /// The most that it ever was.
+    pub rss_max_kib: u64,
     /// Open descriptors.
     pub descriptors: usize,
     /// Threads.
@@ -29,12 +31,14 @@ pub fn usage(id: u32) -> Fallible<Usage> {
         number.and_then(|number| number.parse().ok())
     };
     let rss_kib = number("VmRSS:").ok_or("no VmRSS: is it a zombie?")?;
+    let rss_max_kib = number("VmHWM:").ok_or("no VmHWM")?;
     let threads = number("Threads:").ok_or("no Threads")?;
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
     let times = behind_name.split_whitespace().skip(11).take(2);
     Ok(Usage {
         rss_kib,
+        rss_max_kib,
         descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
         threads: usize::try_from(threads)?,
         cpu_ticks: times.filter_map(|time| time.parse::<u64>().ok()).sum(),

@@ -16,13 +16,13 @@ use crate::{kind::Kind, server::LARGE};
 
 const TICK: Duration = Duration::from_millis(50);
 /// Moments of which each peer has one: 5 s.
-const SLICES: usize = 100;
+pub(crate) const SLICES: usize = 100;
 const CHURN_SLICES: usize = 10;
 /// What a flooder writes at once, and how often before others have their turn.
 const FLOOD_LEN: usize = 64 * 1024;
 const FLOOD_WRITES: usize = 4;
 /// Bytes of a slow frame that come at once.
-const HEAD_START: usize = 1_000;
+pub(crate) const HEAD_START: usize = 1_000;
 
 struct Peer {
     kind: Kind,

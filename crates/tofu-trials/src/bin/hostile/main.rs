@@ -14,43 +14,43 @@
     reason = "figures to look at, far below where it begins"
 )]
 
+mod counted;
 mod enemy;
 mod honest;
 mod kind;
 mod server;
+mod verdict;
 
 use std::{fs, process::ExitCode};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tofu_trials::{
-    Fallible,
-    child::Companion,
-    procfs::{Usage, usage},
-    today,
-};
+use tofu_trials::{Fallible, child::Companion, procfs::usage, today};
 
-use self::{honest::Latencies, kind::Kind};
+use self::{
+    counted::{Counted, What},
+    honest::Latencies,
+    kind::Kind,
+    verdict::{Seen, Troop, Verdict},
+};
 
 /// Processes of hostile peers: each may have so many descriptors only.
 const ENEMIES: usize = 2;
 /// Those that a process may need.
 const DESCRIPTORS: u64 = 65_536;
-/// How many times its p99 in peace an honest client may see.
-const FACTOR_MAX: f64 = 3.0;
-/// Memory of the server that no option bounds: the program, stacks, scratch buffers, the allocator's slack.
-const OVERHEAD_KIB: u64 = 64 * 1024;
+/// How long one measurement takes.
+const WINDOW_SECONDS: u64 = 2;
 
 /// Sets hostile peers on a server.
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Arguments {
-    /// Hostile peers, all kinds together. Some are thrown out again and again: of 24,000, more than 20,000 are
-    /// connected at any time.
+    /// Hostile peers, all kinds together. Never all of them are connected: some are thrown out again and again, and
+    /// the server has at most 32,000 channels, or as many as it may have descriptors less 100.
     #[arg(long, default_value_t = 24_000)]
     peers: usize,
-    /// How long each is measured.
-    #[arg(long, default_value_t = 6)]
+    /// How long each is measured, alone and beside the hostile peers, 2 s at a time.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// The server and the honest clients come before all else on this machine, which others keep busy: they
     /// have real-time priority, and the hostile peers an ordinary one.
@@ -59,6 +59,9 @@ struct Arguments {
     /// Only all of the kinds at once.
     #[arg(long)]
     together: bool,
+    /// The hostile peers stay away: to see that this is noticed.
+    #[arg(long, hide = true)]
+    absent: bool,
     /// Which kinds; none means each, and then all at once.
     kinds: Vec<Kind>,
     /// This process is part of it, and these are its orders.
@@ -128,8 +131,8 @@ fn measure(arguments: &Arguments) -> Fallible<bool> {
     Ok(holds)
 }
 
-/// Measures in peace, then beside this army, and prints the row.
-fn battle(army: &[Kind], arguments: &Arguments) -> Fallible<bool> {
+/// Measures in peace, then beside these, and prints the row.
+fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
     let (ours, theirs): (&[&str], &[&str]) = if arguments.first {
         (&["chrt", "--fifo", "1"], &[])
     } else {
@@ -139,88 +142,95 @@ fn battle(army: &[Kind], arguments: &Arguments) -> Fallible<bool> {
     let address = server.hear_word("listening")?;
     let mut honest = Companion::start(ours, &["--part", "honest", &address])?;
     honest.hear_word("ready")?;
-    let mut latencies = |seconds: u64| -> Fallible<Latencies> {
-        honest.tell(&seconds.to_string())?;
+    let mut latencies = || -> Fallible<Latencies> {
+        honest.tell(&WINDOW_SECONDS.to_string())?;
         Latencies::parse(&honest.hear()?)
     };
+    let windows = arguments.seconds.div_ceil(WINDOW_SECONDS);
     // Once to warm up.
-    latencies(1)?;
-    let alone = latencies(arguments.seconds)?;
+    latencies()?;
+    let alone: Vec<_> = (0..windows).map(|_| latencies()).collect::<Fallible<_>>()?;
+    let mut seen = Seen {
+        alone: Latencies::together(&alone),
+        before: counted(&mut server)?,
+        rss_before_kib: usage(server.id())?.rss_kib,
+        connected_min: u64::MAX,
+        half_open_min: u64::MAX,
+        ..Seen::default()
+    };
 
-    let orders: Vec<String> = army
+    let mut enemies = enemies(kinds, arguments, theirs, &address)?;
+    let mut beside = Vec::new();
+    for _ in 0..windows {
+        beside.push(latencies()?);
+        seen.after = counted(&mut server)?;
+        seen.connected_min = seen.connected_min.min(seen.after.connected());
+        seen.half_open_min = seen.half_open_min.min(seen.after.of(What::HalfOpen));
+    }
+    for enemy in &mut enemies {
+        enemy.lives()?;
+    }
+    seen.beside = Latencies::together(&beside);
+    seen.rss_max_kib = usage(server.id())?.rss_max_kib;
+    let army = kinds
         .iter()
-        .map(|kind| {
-            let peers = kind.share(arguments.peers / ENEMIES);
-            format!("{kind}={peers}")
-        })
-        .collect();
+        .map(|kind| (*kind, (share(*kind, arguments) * ENEMIES) as u64));
+    Ok(row(&army.collect::<Vec<_>>(), &seen))
+}
+
+/// How many of a kind each hostile process has.
+fn share(kind: Kind, arguments: &Arguments) -> usize {
+    kind.share(arguments.peers / ENEMIES)
+}
+
+/// Starts the hostile processes, and waits until they are at it.
+fn enemies(
+    kinds: &[Kind],
+    arguments: &Arguments,
+    wrapper: &[&str],
+    address: &str,
+) -> Fallible<Vec<Companion>> {
+    let orders = kinds.iter().map(|kind| {
+        let share = share(*kind, arguments);
+        let peers = if arguments.absent { 0 } else { share };
+        format!("{kind}={peers}")
+    });
+    let orders: Vec<String> = orders.collect();
     let mut enemies = Vec::new();
     for nth in 0..ENEMIES {
         let nth = nth.to_string();
-        let mut args = vec!["--part", "enemy", &address, &nth];
+        let mut args = vec!["--part", "enemy", address, &nth];
         args.extend(orders.iter().map(String::as_str));
-        enemies.push(Companion::start(theirs, &args)?);
+        enemies.push(Companion::start(wrapper, &args)?);
     }
     for enemy in &enemies {
         enemy.hear_word("ready")?;
     }
-    let mut peak = usage(server.id())?;
-    let mut beside = Vec::new();
-    let mut connected = usize::MAX;
-    let mut counted = String::new();
-    for _ in 0..arguments.seconds.div_ceil(2) {
-        beside.push(latencies(2)?);
-        let now = usage(server.id())?;
-        if now.rss_kib > peak.rss_kib {
-            peak = now;
-        }
-        server.tell("what?")?;
-        let (hostile, rest) = server::parse(&server.hear()?)?;
-        connected = connected.min(hostile);
-        counted = rest;
-    }
-    let beside = Latencies::together(&beside);
-    let peers = army
-        .iter()
-        .map(|kind| kind.share(arguments.peers / ENEMIES));
-    let peers = peers.sum::<usize>() * ENEMIES;
-    Ok(row(
-        army,
-        (peers, connected),
-        &alone,
-        &beside,
-        peak,
-        &counted,
-    ))
+    Ok(enemies)
 }
 
-fn row(
-    army: &[Kind],
-    (peers, connected): (usize, usize),
-    alone: &Latencies,
-    beside: &Latencies,
-    peak: Usage,
-    counted: &str,
-) -> bool {
-    let factor = beside.p99_us / alone.p99_us;
-    // Every connection may hold some of what it has sent, for a frame that is not whole.
-    let partial_kib = u64::try_from(connected).unwrap_or(u64::MAX) * 2;
-    let bound_kib = server::BOUND_KIB + partial_kib + OVERHEAD_KIB;
-    let holds = factor <= FACTOR_MAX && peak.rss_kib <= bound_kib && beside.lost == 0;
+fn counted(server: &mut Companion) -> Fallible<Counted> {
+    server.tell("what?")?;
+    Counted::parse(&server.hear()?)
+}
+
+fn row(army: &[Troop], seen: &Seen) -> bool {
     let name = match army {
-        [kind] => format!("{kind}: {}", kind.about()),
+        [(kind, _)] => format!("{kind}: {}", kind.about()),
         _ => "all of them at once".to_owned(),
     };
+    let peers: u64 = army.iter().map(|(_, peers)| peers).sum();
+    let verdict = verdict::judge(army, seen);
     println!(
-        "| {name} | {} | {peers}, {connected} | {:.0}, {:.0} | {:.0}, {:.0} | {factor:.1} | {}, {} | {counted} | {} |",
+        "| {name} | {} | {peers}, {} | {} | {} | {:.1} | {}, {} | {} | {verdict} |",
         today(),
-        alone.p50_us,
-        alone.p99_us,
-        beside.p50_us,
-        beside.p99_us,
-        peak.rss_kib / 1024,
-        bound_kib / 1024,
-        if holds { "holds" } else { "**fails**" }
+        seen.connected_min,
+        seen.alone,
+        seen.beside,
+        seen.factor(),
+        seen.rss_max_kib.div_ceil(1024),
+        verdict::bound_kib(army, seen) / 1024,
+        seen.after,
     );
-    holds
+    verdict == Verdict::Holds
 }

@@ -15,23 +15,18 @@ use tofu_trials::{
     app::{has_room, listen, tell},
 };
 
-use crate::honest::CLIENTS;
+use crate::counted::{Counted, What};
 
-const POOL_MESSAGES: usize = 512;
-const CHANNEL_QUEUE_BYTES: usize = 160 * 1024;
-const ENGINE_QUEUE_BYTES: usize = 256 * 1024 * 1024;
+pub(crate) const POOL_MESSAGES: usize = 512;
+pub(crate) const CHANNEL_QUEUE_BYTES: usize = 160 * 1024;
+pub(crate) const ENGINE_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 const CHANNELS_MAX: usize = 32_000;
 /// Descriptors that are no channels: pollers, wakers, pipes, and what is accepted to be closed.
 const DESCRIPTORS_SPARE: usize = 100;
-const LARGEST_FRAME_KIB: u64 = 128;
-
-/// What the options allow the engine to hold: its pool, and what waits to be sent.
-pub(crate) const BOUND_KIB: u64 =
-    POOL_MESSAGES as u64 * LARGEST_FRAME_KIB + ENGINE_QUEUE_BYTES as u64 / 1024;
 
 /// Who asks for this gets a large answer.
 pub(crate) const LARGE: &str = "large";
-const LARGE_LEN: usize = 60_000;
+pub(crate) const LARGE_LEN: usize = 60_000;
 
 pub(crate) fn run() -> Fallible {
     let options = Options::default()
@@ -49,7 +44,7 @@ pub(crate) fn run() -> Fallible {
     thread::spawn(move || {
         for _ in std::io::stdin().lines() {
             let messages = messages.load(Ordering::Relaxed);
-            if tell(counted(&counting, messages)).is_err() {
+            if tell(counted(&counting, messages).told()).is_err() {
                 return;
             }
         }
@@ -92,36 +87,22 @@ fn answer(message: &Message) -> Option<Message> {
     Some(message.reply().ok()?.with_body(body))
 }
 
-/// How many hostile peers are connected, and all that is counted and not 0.
-fn counted(engine: &Engine, messages: u64) -> String {
+fn counted(engine: &Engine, messages: u64) -> Counted {
     let m = engine.metrics();
-    // The others are the listener and the honest clients.
-    let hostile = m.channels_open.saturating_sub(1 + CLIENTS as usize);
-    let all = [
-        ("messages heard", messages),
-        ("open", m.channels_open as u64),
-        ("half-open", m.half_open as u64),
-        ("queued KiB", m.queued_bytes as u64 / 1024),
-        ("pool out", m.pool_messages_out as u64),
-        ("accepted", m.accepted),
-        ("refused: half-open", m.refused_half_open),
-        ("refused: channels", m.refused_channels),
-        ("out of descriptors", m.out_of_descriptors),
-        ("hello timeouts", m.hello_timeouts),
-        ("frame timeouts", m.frame_timeouts),
-        ("violations", m.violations()),
-        ("queue full", m.queue_full),
-        ("pool empty", m.pool_empty),
-    ];
-    let told = all.iter().filter(|(_, count)| *count > 0);
-    let told: Vec<_> = told
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    format!("{hostile} {}", told.join(", "))
-}
-
-/// What [`counted`] has said.
-pub(crate) fn parse(line: &str) -> Fallible<(usize, String)> {
-    let (hostile, counted) = line.split_once(' ').ok_or("two things were counted")?;
-    Ok((hostile.parse()?, counted.to_owned()))
+    Counted::default()
+        .with(What::Messages, messages)
+        .with(What::Open, m.channels_open as u64)
+        .with(What::HalfOpen, m.half_open as u64)
+        .with(What::QueuedKib, m.queued_bytes as u64 / 1024)
+        .with(What::PoolOut, m.pool_messages_out as u64)
+        .with(What::Accepted, m.accepted)
+        .with(What::RefusedHalfOpen, m.refused_half_open)
+        .with(What::RefusedChannels, m.refused_channels)
+        .with(What::OutOfDescriptors, m.out_of_descriptors)
+        .with(What::HelloTimeouts, m.hello_timeouts)
+        .with(What::FrameTimeouts, m.frame_timeouts)
+        .with(What::Violations, m.violations())
+        .with(What::QueueFull, m.queue_full)
+        .with(What::PoolEmpty, m.pool_empty)
+        .with(What::ChannelsMax, channels_max() as u64)
 }
