@@ -10,6 +10,9 @@
 //! is killed. Each second a sample: memory, descriptors and threads of the server, its levels, and the
 //! latency of a channel that stays. They go to `soak.jsonl`, and as a chart to `soak.svg`.
 //!
+//! The clients check each answer, and that none is missing where both sides ended in peace. A client that fails ends
+//! the soak.
+//!
 //! It fails unless everything is flat ([`samples::judge`] says what that is) and, when all clients are gone,
 //! the server is as it was before they came.
 
@@ -21,9 +24,11 @@
 
 mod chart;
 mod client;
+mod crowd;
 mod probe;
 mod samples;
 mod server;
+mod talk;
 
 use std::{
     fs::{self, File},
@@ -35,23 +40,21 @@ use std::{
 };
 
 use clap::Parser;
-use nix::sys::signal::Signal;
 use tofu::testing::TemporaryUds;
 use tofu_trials::{
     Fallible,
     app::eventually,
     child::Companion,
     procfs::{Usage, usage},
-    random::Random,
     today,
 };
 
 use self::{
+    crowd::Crowd,
     probe::Probe,
     samples::{Levels, Sample},
 };
 
-const CLIENTS: u64 = 4;
 const CRASH_EVERY: u64 = 2;
 
 /// Keeps a server busy, and sees whether it grows.
@@ -102,16 +105,8 @@ fn soak(arguments: &Arguments) -> Fallible {
     let at_rest = usage(server.id())?;
     let levels_at_rest = levels(&mut server)?;
 
-    let start = |seed: u64| {
-        let seed = seed.to_string();
-        let mut args = vec!["--part", "client", &seed];
-        args.extend(addresses.iter().map(String::as_str));
-        Companion::start::<&str, _>(&[], &args)
-    };
-    let mut clients: Vec<_> = (0..CLIENTS).map(start).collect::<Fallible<_>>()?;
-    let mut random = Random::new(1);
+    let mut crowd = Crowd::new(&addresses)?;
     let mut samples = Vec::new();
-    let mut crashes = 0;
     let started = Instant::now();
     for second in 1..=arguments.seconds {
         let latency = probe.measure(Duration::from_millis(300))?;
@@ -120,22 +115,18 @@ fn soak(arguments: &Arguments) -> Fallible {
             usage: usage(server.id())?,
             levels: levels(&mut server)?,
             latency,
-            crashes,
+            crashes: crowd.crashes(),
         };
         writeln!(file, "{}", sample.json())?;
         samples.push(sample);
+        crowd.live()?;
         if second % CRASH_EVERY == 0 {
-            let victim = random.index(clients.len());
-            clients[victim].signal(Signal::SIGKILL)?;
-            crashes += 1;
-            clients[victim] = start(CLIENTS + crashes)?;
+            crowd.crash()?;
         }
         let next = started + Duration::from_secs(second);
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    for client in clients {
-        client.end()?;
-    }
+    let (crashes, answered) = crowd.end()?;
     let in_the_end = rest(&mut server, levels_at_rest)?;
     chart::draw(&arguments.out.join("soak.svg"), &samples)?;
     if (in_the_end.descriptors, in_the_end.threads) != (at_rest.descriptors, at_rest.threads) {
@@ -147,7 +138,8 @@ fn soak(arguments: &Arguments) -> Fallible {
         .map(|sample| sample.levels)
         .unwrap_or_default();
     println!(
-        "| {} | {} s | {} connections, {crashes} crashes, {} messages | {verdict}; at rest {} descriptors, {} \
+        "| {} | {} s | {} connections, {crashes} crashes, {} messages, {answered} answers \
+         checked and none wrong or lost | {verdict}; at rest {} descriptors, {} \
          threads before and after | holds |",
         today(),
         arguments.seconds,

@@ -32,7 +32,8 @@ impl Probe {
             self.group
                 .post(Message::request(self.channel).with_body("?"))?;
             match next(&mut self.group)? {
-                Event::Message(answer) if answer.op_code() == OpCode::Response => {}
+                Event::Message(answer)
+                    if answer.op_code() == OpCode::Response && answer.body() == b"?" => {}
                 other => return Err(format!("not due: {other:?}").into()),
             }
             latencies.record(u64::try_from(start.elapsed().as_nanos())?)?;

@@ -1,6 +1,7 @@
 //! The server: two groups, each with a thread and two listeners.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
         Arc,
@@ -22,6 +23,8 @@ pub(crate) const GROUPS: usize = 2;
 pub(crate) const ABORT: &str = "abort";
 /// A request with this one, by an answer and a bye.
 pub(crate) const BYE: &str = "bye";
+/// An answer says with this one how many signals came before the request on its channel.
+pub(crate) const SIGNALS: &str = "signals";
 
 pub(crate) fn run(dir: &str) -> Fallible {
     // Its messages keep the memory of the largest they ever were: a small pool soon has all that it will have.
@@ -57,20 +60,28 @@ pub(crate) fn run(dir: &str) -> Fallible {
 
 fn serve(mut group: ChannelGroup, messages: &AtomicU64) {
     let mut events = Vec::new();
+    let mut signals = HashMap::new();
     while group.recv_many(&mut events, 64).is_ok() {
         for event in events.drain(..) {
-            if let Event::Message(message) = event {
-                messages.fetch_add(1, Ordering::Relaxed);
-                answer(&group, message);
+            match event {
+                Event::Message(message) => {
+                    messages.fetch_add(1, Ordering::Relaxed);
+                    let signals: &mut u64 = signals.entry(message.channel()).or_default();
+                    answer(&group, message, signals);
+                }
+                Event::Closed { channel, .. } => drop(signals.remove(&channel)),
+                _ => {}
             }
         }
     }
 }
 
-/// What cannot be posted is for a channel that is gone, or whose peer reads nothing.
-fn answer(group: &ChannelGroup, message: Message) {
+/// What cannot be posted is for a channel that is gone. (A client that reads nothing for a while has not asked for so
+/// much that its queue is full: it would miss the answer, and say so.)
+fn answer(group: &ChannelGroup, message: Message, signals: &mut u64) {
     let channel = message.channel();
     if message.op_code() == OpCode::Signal {
+        *signals += 1;
         return;
     }
     if message.header(ABORT).is_some() {
@@ -78,8 +89,13 @@ fn answer(group: &ChannelGroup, message: Message) {
         return;
     }
     let then_bye = message.header(BYE).is_some();
+    let is_request = message.op_code() == OpCode::Request;
     if let Ok(answer) = message.into_reply() {
-        let _ = group.post(answer);
+        let _ = group.post(if is_request {
+            answer.with_header(SIGNALS, signals.to_string())
+        } else {
+            answer
+        });
     }
     if then_bye {
         let _ = group.post(Message::bye_request(channel));
