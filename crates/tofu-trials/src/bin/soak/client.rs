@@ -51,6 +51,7 @@ pub(crate) fn run(seed: &str, addresses: &[String]) -> Fallible {
             addresses: &addresses,
             random: random.clone(),
             talks: HashMap::new(),
+            fill: 0,
             answered,
         };
         for _ in 0..GROUP_LIFE {
@@ -76,6 +77,8 @@ struct Clients<'a> {
     addresses: &'a [Address],
     random: Random,
     talks: HashMap<ChannelNumber, Talk>,
+    /// What the last body was full of.
+    fill: u8,
     /// Answers that came, and were right.
     answered: u64,
 }
@@ -191,14 +194,14 @@ impl Clients<'_> {
         Ok(self.answered)
     }
 
-    /// All of one byte, which is another one each time.
+    /// All of one byte, which is the next one each time.
     fn body(&mut self) -> Vec<u8> {
         let bound = match self.random.below(20) {
             0 => 60_000,
             1..=4 => 4_000,
             _ => 200,
         };
-        let fill = self.random.number().to_be_bytes()[3];
-        vec![fill; self.random.index(bound)]
+        self.fill = self.fill.wrapping_add(1);
+        vec![self.fill; self.random.index(bound)]
     }
 }

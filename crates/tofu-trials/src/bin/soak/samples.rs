@@ -126,3 +126,39 @@ fn median(samples: &[Sample], figure: Figure) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Samples of which each is this much more than the one before.
+    fn samples(rss_kib: u64, threads: usize) -> Vec<Sample> {
+        let sample = |second: u64| Sample {
+            second,
+            usage: Usage {
+                rss_kib: 16_000 + second * rss_kib,
+                descriptors: 100,
+                threads: 4 + usize::try_from(second).unwrap_or_default() * threads,
+                ..Usage::default()
+            },
+            levels: Levels::default(),
+            latency: Latency::default(),
+            crashes: 0,
+        };
+        (0..300).map(sample).collect()
+    }
+
+    #[test]
+    fn what_grows_is_not_flat() {
+        assert!(judge(&samples(0, 0)).is_ok());
+        assert!(judge(&samples(5, 0)).is_ok());
+        for grown in [samples(20, 0), samples(0, 1), Vec::new()] {
+            assert!(judge(&grown).is_err());
+        }
+        let mut unknown = samples(0, 0);
+        for sample in &mut unknown {
+            sample.latency.p50_us = f64::NAN;
+        }
+        assert!(judge(&unknown).is_err());
+    }
+}
