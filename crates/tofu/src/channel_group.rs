@@ -2,7 +2,7 @@
 
 mod call;
 mod poster;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use std::{

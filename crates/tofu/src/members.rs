@@ -235,23 +235,33 @@ mod models {
 
     /// A number that was given back goes to another group while someone still posts to it: that one reaches
     /// nothing of the other's.
+    fn posts_to_an_old_number(find: Find) {
+        let both = Arc::new((Members::new(0), Channels::new(1)));
+        let channels = &both.1;
+        let number = channels.allocate().unwrap();
+        channels.open(number, listener(0, NEW));
+        let posting = {
+            let both = Arc::clone(&both);
+            thread::spawn(move || find(&both.0, &both.1, number).map_or(0, |channel| channel.group))
+        };
+        drop(channels.lock(number).expect("it is open").close());
+        channels.open(number, listener(1, NEW));
+        assert_eq!(posting.join().unwrap(), 0, "nothing of the other's");
+    }
+
     #[test]
     fn an_old_number_reaches_no_channel_of_another_group() {
+        loom::model(|| posts_to_an_old_number(Members::channel));
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing of the other's")]
+    fn who_does_not_ask_whose_a_number_is_may_reach_another_group() {
         loom::model(|| {
-            let both = Arc::new((Members::new(0), Channels::new(1)));
-            let channels = &both.1;
-            let number = channels.allocate().unwrap();
-            channels.open(number, listener(0, NEW));
-            let posting = {
-                let both = Arc::clone(&both);
-                thread::spawn(move || {
-                    let channel = both.0.channel(&both.1, number);
-                    assert!(channel.is_err() || channel.is_ok_and(|channel| channel.group == 0));
-                })
-            };
-            drop(channels.lock(number).expect("it is open").close());
-            channels.open(number, listener(1, NEW));
-            posting.join().unwrap();
+            posts_to_an_old_number(|_, channels, number| {
+                let channel = channels.lock(number);
+                channel.ok_or(Refusal::InvalidChannelNumber(number))
+            });
         });
     }
 }

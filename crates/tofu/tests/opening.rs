@@ -280,28 +280,6 @@ fn a_name_without_an_address_is_told_to_who_connects_and_who_listens() {
     }
 }
 
-/// The original looks names up inside its loop.
-#[test]
-fn while_a_name_is_looked_up_others_are_served() {
-    let engine = engine();
-    let mut p = pair(&engine, &loopback());
-    for _ in 0..8 {
-        let address = Address::tcp("no-such-host.invalid", 7099).unwrap();
-        p.client.post(Message::hello_request(&address)).unwrap();
-    }
-    for _ in 0..20 {
-        p.client.post(Message::request(p.at_client)).unwrap();
-        let request = message_of(&mut p.server, OpCode::Request);
-        p.server.post(request.into_reply().unwrap()).unwrap();
-        loop {
-            if let Event::Message(message) = next(&mut p.client) {
-                assert_eq!(message.op_code(), OpCode::Response);
-                break;
-            }
-        }
-    }
-}
-
 #[test]
 fn a_name_is_as_good_as_an_address() {
     let mut server = group_of(Options::default());

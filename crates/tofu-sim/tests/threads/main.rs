@@ -336,37 +336,45 @@ fn a_task_is_woken_for_what_comes() {
 }
 
 /// The engine shuts down while one thread waits and another posts.
-#[test]
-fn a_shutdown_wakes_who_waits_refuses_who_posts_and_ends() {
-    check(|| {
-        let engine = engine(Lacks::Nothing, Options::default());
-        let (mut server, mut client) = server_and_client(&engine);
-        let serving = thread::spawn(move || {
-            while let Ok(event) = server.recv() {
-                if let Event::Message(message) = event
-                    && let Ok(answer) = message.reply()
-                {
-                    // It may shut down meanwhile.
-                    let _ = server.post(answer);
-                }
+fn shuts_down(lacks: Lacks) {
+    let engine = engine(lacks, Options::default());
+    let (mut server, mut client) = server_and_client(&engine);
+    let serving = thread::spawn(move || {
+        while let Ok(event) = server.recv() {
+            if let Event::Message(message) = event
+                && let Ok(answer) = message.reply()
+            {
+                // It may shut down meanwhile.
+                let _ = server.post(answer);
             }
-        });
-        let channel = greet(&mut client);
-        let poster = client.poster();
-        let posting = thread::spawn(move || {
-            for _ in 0..3 {
-                if let Err(refused) = poster.post(poster.signal(channel)) {
-                    return assert_eq!(*refused.refusal(), Refusal::ShutdownStarted);
-                }
-            }
-        });
-        let waiting = thread::spawn(move || while client.recv().is_ok() {});
-        let report = engine.shutdown(LONG);
-        assert!(report.closed.len() <= 3, "{report:?}");
-        for ended in [serving, posting, waiting] {
-            ended.join().expect("it ends");
         }
     });
+    let channel = greet(&mut client);
+    let poster = client.poster();
+    let posting = thread::spawn(move || {
+        for _ in 0..3 {
+            if let Err(refused) = poster.post(poster.signal(channel)) {
+                return assert_eq!(*refused.refusal(), Refusal::ShutdownStarted);
+            }
+        }
+    });
+    let waiting = thread::spawn(move || while client.recv().is_ok() {});
+    let report = engine.shutdown(LONG);
+    assert!(report.closed.len() <= 3, "{report:?}");
+    for ended in [serving, posting, waiting] {
+        ended.join().expect("it ends");
+    }
+}
+
+#[test]
+fn a_shutdown_wakes_who_waits_refuses_who_posts_and_ends() {
+    check(|| shuts_down(Lacks::Nothing));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_shutdown_on_a_system_that_wakes_nobody_is_found_out() {
+    check(|| shuts_down(Lacks::Wakes));
 }
 
 /// A group is dropped while another thread posts to it: what was taken arrives.

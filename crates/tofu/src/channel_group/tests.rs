@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     iter,
     os::unix::net::{UnixListener, UnixStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{Wake, Waker},
 };
 
@@ -16,7 +19,7 @@ use super::*;
 use crate::{
     Engine, Options,
     keeper::ward::Cared as _,
-    net::MUTED_MIN,
+    net::{MUTED_MIN, resolve},
     reactor::{Attention, channel::End, seat::Driver},
 };
 
@@ -379,6 +382,34 @@ fn however_many_messages_one_sends_each_of_the_others_has_its_turn() {
         heard.extend(events(&mut turn(&mut driver, &group)).filter_map(|event| event.channel()));
     }
     assert_eq!(heard.len(), PEERS, "{heard:?}");
+}
+
+/// The original looks names up inside its loop. Here all who look up are busy until they are let go.
+#[test]
+fn while_a_name_is_looked_up_others_are_served() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (mut group, mut peers) = opened(&place, &engine, 1);
+    let busy = (0..resolve::THREADS_MAX).map(|_| {
+        let (let_go, gate) = mpsc::channel::<()>();
+        let waits = move |_| drop(gate.recv());
+        let resolver = &group.group.engine.resolver;
+        resolver.resolve("127.0.0.1", 1, Box::new(waits));
+        let_go
+    });
+    let busy: Vec<_> = busy.collect();
+    let address = Address::tcp("localhost", 1).expect("a name");
+    let asked = group.post(Message::hello_request(&address)).expect("taken");
+    for _ in 0..20 {
+        peers[0].write_all(&signal_frame(10)).expect("connected");
+        match group.recv().expect("it does not shut down") {
+            Event::Message(signal) => assert_ne!(signal.channel(), asked.channel),
+            other => panic!("nobody has looked the name up, but {other:?}"),
+        }
+    }
+    drop(busy);
+    let refused = group.recv().expect("it does not shut down");
+    assert_eq!(refused.channel(), Some(asked.channel), "{refused:?}");
 }
 
 /// The answer to its bye has come in time.

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Names that are looked up at the same time.
-const THREADS_MAX: usize = 4;
+pub(crate) const THREADS_MAX: usize = 4;
 
 pub(super) type Answer = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 
