@@ -40,6 +40,7 @@ pub(crate) struct Loopback {
     changed: Condvar,
     /// Nanoseconds since the start.
     clock: AtomicU64,
+    writes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -81,14 +82,20 @@ struct Stream {
 type Nodes<'a> = MutexGuard<'a, Vec<Node>>;
 
 impl Loopback {
-    pub(crate) fn start(lacks: Lacks, capacity: usize) -> Arc<dyn System> {
+    pub(crate) fn start(lacks: Lacks, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             lacks,
             capacity,
             nodes: Mutex::default(),
             changed: Condvar::new(),
             clock: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         })
+    }
+
+    /// Writes that took something.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     fn nodes(&self) -> Nodes<'_> {
@@ -345,6 +352,7 @@ impl System for Loopback {
         let before = reader.bytes.len();
         reader.bytes.extend(bytes.take(room));
         let count = reader.bytes.len() - before;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.tell(&mut nodes, peer);
         Ok(count)
     }

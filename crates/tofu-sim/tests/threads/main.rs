@@ -56,14 +56,15 @@ fn engine(lacks: Lacks, options: Options) -> Engine {
     engine_on(&Loopback::start(lacks, STREAM_LEN), options)
 }
 
-fn engine_on(system: &Arc<dyn System>, options: Options) -> Engine {
+fn engine_on(system: &Arc<Loopback>, options: Options) -> Engine {
+    let system: Arc<dyn System> = Arc::clone(system) as _;
     let options = options
         .hello_timeout(LONG)
         .connect_timeout(LONG)
         .frame_timeout(LONG)
         .bye_timeout(LONG)
         .drain_timeout(LONG);
-    simulation::threaded_engine(options, system).expect("good options")
+    simulation::threaded_engine(options, &system).expect("good options")
 }
 
 /// A group that answers what can be answered, until so many connections have ended. Returns how many signals came.
@@ -161,6 +162,35 @@ fn a_conversation(lacks: Lacks) {
 #[test]
 fn a_conversation_of_several_threads_loses_nothing_and_ends() {
     check(|| a_conversation(Lacks::Nothing));
+}
+
+/// The original writes a header and then what belongs to it. Here there are four messages, of which the last two are
+/// so large that they are not copied.
+#[test]
+fn each_message_leaves_in_one_write() {
+    check(|| {
+        let system = Loopback::start(Lacks::Nothing, 10_000);
+        let engine = engine_on(&system, Options::default());
+        let (mut server, mut client) = server_and_client(&engine);
+        let serving = thread::spawn(move || {
+            let answers = |event| match event {
+                Event::Message(message) => message.into_reply().ok(),
+                _ => None,
+            };
+            for _ in 0..2 {
+                let event = server.recv().expect("nobody shuts down");
+                let answer = answers(event).expect("a request");
+                server.post(answer.with_body([0; 2_000])).expect("open");
+            }
+            server
+        });
+        let channel = greet(&mut client);
+        let request = client.request(channel).with_header("name", "value");
+        client.post(request.with_body([0; 2_000])).expect("open");
+        answered(&mut client);
+        let _server = serving.join().expect("it is served");
+        assert_eq!(system.writes(), 4);
+    });
 }
 
 #[test]
