@@ -14,10 +14,9 @@ use tofu_trials::{Fallible, app::tell, random::Random};
 
 use crate::{kind::Kind, server::LARGE};
 
-const TICK: Duration = Duration::from_millis(50);
-/// Moments of which each peer has one: 5 s.
-pub(crate) const SLICES: usize = 100;
-const CHURN_SLICES: usize = 10;
+/// Each peer has a moment in so much time, churners ten.
+pub(crate) const PERIOD: Duration = Duration::from_secs(5);
+const CHURNS: usize = 10;
 /// What a flooder writes at once, and how often before others have their turn.
 const FLOOD_LEN: usize = 64 * 1024;
 const FLOOD_WRITES: usize = 4;
@@ -73,8 +72,10 @@ impl Scripts {
     }
 }
 
-/// Connects and torments.
-pub(crate) fn run(address: &str, nth: usize, orders: &[String]) -> Fallible {
+/// Connects and torments. Those whose moments are within `tick_ms` act at the same time.
+pub(crate) fn run(address: &str, nth: usize, tick_ms: u64, orders: &[String]) -> Fallible {
+    let interval = Duration::from_millis(tick_ms);
+    let ticks = usize::try_from(PERIOD.as_millis() / interval.as_millis())?;
     let address: Address = address.parse()?;
     let target = SocketAddr::new("127.0.0.1".parse()?, address.port());
     let scripts = Scripts::new(&address);
@@ -114,20 +115,19 @@ pub(crate) fn run(address: &str, nth: usize, orders: &[String]) -> Fallible {
             peer.flood(&scripts);
         }
         if Instant::now() >= next_tick {
-            next_tick += TICK;
+            next_tick += interval;
             for (at, peer) in peers.iter_mut().enumerate() {
-                let slices = if peer.kind == Kind::Churner {
-                    CHURN_SLICES
-                } else {
-                    SLICES
+                let ticks = match peer.kind {
+                    Kind::Churner => ticks / CHURNS,
+                    _ => ticks,
                 };
-                if at % slices == tick % slices {
+                if at % ticks == tick % ticks {
                     peer.moment(at, nth, target, poll.registry(), &scripts, &mut random);
                 }
             }
             tick += 1;
             // All have connected, had a second moment, and what that caused is over.
-            if tick == 3 * SLICES {
+            if tick == 3 * ticks {
                 tell("ready")?;
             }
         }

@@ -56,6 +56,10 @@ struct Arguments {
     /// have real-time priority, and the hostile peers an ordinary one.
     #[arg(long)]
     first: bool,
+    /// Hostile peers of which each has its moment within so many milliseconds act at the same time: the more, the more
+    /// they act as one.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=500))]
+    tick_ms: u64,
     /// Only all of the kinds at once.
     #[arg(long)]
     together: bool,
@@ -94,7 +98,9 @@ fn part(role: &str, rest: &[String]) -> Fallible {
     match (role, rest) {
         ("server", []) => server::run(),
         ("honest", [address]) => honest::run(address),
-        ("enemy", [address, nth, kinds @ ..]) => enemy::run(address, nth.parse()?, kinds),
+        ("enemy", [address, nth, tick_ms, kinds @ ..]) => {
+            enemy::run(address, nth.parse()?, tick_ms.parse()?, kinds)
+        }
         _ => Err("no such part".into()),
     }
 }
@@ -196,10 +202,11 @@ fn enemies(
         format!("{kind}={peers}")
     });
     let orders: Vec<String> = orders.collect();
+    let tick_ms = arguments.tick_ms.to_string();
     let mut enemies = Vec::new();
     for nth in 0..ENEMIES {
         let nth = nth.to_string();
-        let mut args = vec!["--part", "enemy", address, &nth];
+        let mut args = vec!["--part", "enemy", address, &nth, &tick_ms];
         args.extend(orders.iter().map(String::as_str));
         enemies.push(Companion::start(wrapper, &args)?);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::{
     counted::{Counted, What},
-    enemy::{HEAD_START, SLICES},
+    enemy::{HEAD_START, PERIOD},
     honest::Latencies,
     kind::Kind,
     server,
@@ -215,7 +215,7 @@ fn begun_kib((kind, peers): Troop) -> u64 {
         // The memory for what has arrived grows twofold.
         Kind::SlowFrame => peers * (2 * HEAD_START as u64).div_ceil(1024),
         // All come whole: what is on its way is of the last second at most, of the five in which each has its moment.
-        Kind::Bomber => peers * 20 / SLICES as u64 * largest_kib(kind),
+        Kind::Bomber => peers / PERIOD.as_secs() * largest_kib(kind),
         _ => 0,
     }
 }
