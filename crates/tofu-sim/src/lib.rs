@@ -114,4 +114,4 @@ pub use group::{Application, Group};
 pub use random::Random;
 pub use report::Report;
 pub use scenario::Scenario;
-pub use world::{Failure, Host, Limits, World};
+pub use world::{Failure, Host, Limits, World, run_seeds};

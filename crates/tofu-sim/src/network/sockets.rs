@@ -9,7 +9,7 @@ use std::{
 
 use tofu::simulation::{Descriptor, Endpoint};
 
-use super::{Listener, Node, Phase, State, Stream, ip_of, would_block};
+use super::{Listener, Node, Phase, State, Stream, would_block};
 
 /// An error that says that there are no descriptors left.
 const EMFILE: i32 = 24;
@@ -39,7 +39,7 @@ impl State {
         }
         let to = match to {
             Endpoint::Tcp(address) if address.ip().is_loopback() => {
-                Endpoint::Tcp(SocketAddr::new(ip_of(host), address.port()))
+                Endpoint::Tcp(SocketAddr::new(self.ip(host), address.port()))
             }
             other => other.clone(),
         };
@@ -71,7 +71,7 @@ impl State {
                     }
                     port => port,
                 };
-                Endpoint::Tcp(SocketAddr::new(ip_of(host), port))
+                Endpoint::Tcp(SocketAddr::new(self.ip(host), port))
             }
             path @ Endpoint::Uds(_) => path.clone(),
         };
@@ -128,6 +128,7 @@ impl State {
         stream.tally.moved = now;
         stream.tally.read_at = now;
         let peer = stream.peer;
+        self.carried.read += count;
         if let Some(peer) = peer
             && let Some(writer) = self.stream(peer)
         {
@@ -183,6 +184,7 @@ impl State {
         stream.tally.was_full = room == 0;
         let at = next.max(stream.stalled_until);
         stream.carries_at.get_or_insert(at);
+        self.carried.written += count;
         Ok(count)
     }
 
@@ -221,6 +223,7 @@ impl State {
         }
         stream.tally.written += count;
         stream.tally.moved = now;
+        self.carried.written += count;
         Ok(count)
     }
 
