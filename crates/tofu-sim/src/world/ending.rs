@@ -36,9 +36,6 @@ impl World {
                 return Err(self.failure(Broken::new(Promise::End, how)));
             }
         }
-        if let Some(broken) = self.shared.broken.take() {
-            return Err(self.failure(broken));
-        }
         for index in 0..self.hosts.len() {
             let checked = self.all_came_back(index);
             self.checked(checked)?;
