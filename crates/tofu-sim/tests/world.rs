@@ -435,6 +435,45 @@ fn the_first_seed_that_fails_is_reduced_to_what_it_needs_and_can_be_seen_again()
 }
 
 #[test]
+fn what_is_written_to_a_unix_domain_socket_may_fit_in_part_only() {
+    let steps = |grain_max| {
+        let faults = Faults {
+            grain_max,
+            ..Faults::none()
+        };
+        let mut world = World::with_faults(1, faults);
+        let (server, client) = (
+            world.engine(Limits::default()),
+            world.engine(Limits::default()),
+        );
+        let address = Address::uds("/run/echo.sock").expect("a good address");
+        world.start(server, Echo(address.clone()));
+        world.start(client, Large(address));
+        world.run(Duration::from_secs(1)).unwrap();
+        let report = world.finish().unwrap();
+        // Hello and question, with their answers, and the bye of one or both.
+        assert!(report.delivered >= 4, "{report:?}");
+        report.steps
+    };
+    let (few, many) = (steps(1 << 20), steps(200));
+    assert!(many > few + 2 * 65_535 / 200, "{few} steps, {many} steps");
+}
+
+/// Has a large body echoed.
+struct Large(Address);
+
+impl Application for Large {
+    fn start(&mut self, group: &mut Group<'_>) {
+        let hello = Message::hello_request(&self.0);
+        let hello = group.post(hello).expect("a good address");
+        let request = Message::request(hello.channel).with_body(vec![7; 65_535]);
+        group.post(request).expect("there is room");
+    }
+
+    fn hear(&mut self, _: Event, _: &mut Group<'_>) {}
+}
+
+#[test]
 fn a_trace_has_no_looks_of_keepers_that_saw_nothing() {
     let (mut world, _, _) = world(23, Faults::none(), Fails::Never);
     world.keep_trace(100_000);
@@ -442,7 +481,7 @@ fn a_trace_has_no_looks_of_keepers_that_saw_nothing() {
     let trace = world.trace();
     let lines: Vec<_> = trace.lines().collect();
     let is_look = |line: &&str| line.contains("'s keeper looks: ");
-    assert!(lines.iter().any(|line| is_look(line)));
+    assert!(lines.iter().any(is_look));
     for two in lines.windows(2).filter(|two| is_look(&two[1])) {
         let (time, _) = two[1].split_once('h').expect("a host looks");
         let has_moved = !two[1].ends_with(": 0 bytes read, 0 written");

@@ -324,9 +324,7 @@ impl State {
     fn is_blocked_uds(&self, stream: &Stream) -> bool {
         stream.is_uds()
             && stream.peer.is_none_or(|peer| match &self.nodes[peer.0] {
-                Node::Stream(peer) => {
-                    peer.is_closed || peer.arrived.len() >= self.faults.buffer_max
-                }
+                Node::Stream(peer) => peer.is_closed || stream.wants_room,
                 _ => false,
             })
     }

@@ -188,13 +188,16 @@ impl State {
         Ok(count)
     }
 
-    /// What is written to a Unix domain socket is where the peer reads it, at once.
+    /// What is written to a Unix domain socket is where the peer reads it, at once. How much of it fits, whatever the
+    /// size of the buffer, depends on the memory that the system has for it just then.
     pub(super) fn write_uds(
         &mut self,
         from: Descriptor,
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let (now, buffer_max) = (self.now, self.faults.buffer_max);
+        let portion = self.random.between(1, self.faults.grain_max);
+        let waits = self.stream(from).is_some_and(|it| it.wants_room);
         let peer = self.stream(from).and_then(|stream| stream.peer);
         let Some((peer, target)) = peer.and_then(|peer| Some((peer, self.stream(peer)?))) else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -202,7 +205,9 @@ impl State {
         if target.is_closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut room = buffer_max.saturating_sub(target.arrived.len());
+        let room = buffer_max.saturating_sub(target.arrived.len());
+        // Once it was full, there is room when the peer has read some.
+        let mut room = if waits { 0 } else { room.min(portion) };
         let mut count = 0;
         for slice in slices {
             let some = slice.len().min(room);
@@ -217,8 +222,8 @@ impl State {
             return would_block();
         };
         stream.tally.was_full = room == 0;
+        stream.wants_room |= room == 0;
         if count == 0 {
-            stream.wants_room = true;
             return would_block();
         }
         stream.tally.written += count;
