@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use tofu::{Address, ChannelNumber, Event, Message, OpCode, Status};
-use tofu_sim::{Application, Faults, Group, Host, Limits, Promise, World, run_seeds};
+use tofu_sim::{Application, Faults, Group, Host, Limits, Promise, Scenario, World, run_seeds};
 
 /// Answers whatever can be answered.
 struct Echo(Address);
@@ -313,6 +313,24 @@ impl Application for Complains {
         group.fail("it has heard nothing");
         group.leave();
     }
+}
+
+#[test]
+fn the_seeds_of_the_scenario_kill_and_stop_processes_too() {
+    let (mut crashes, mut stops, mut gentle_stops) = (0, 0, 0);
+    for seed in 0..60 {
+        let report = Scenario::new(seed).run();
+        let report = report.unwrap_or_else(|failure| panic!("{failure}"));
+        crashes += report.crashes;
+        stops += report.stops;
+        gentle_stops += if report.gentle { report.stops } else { 0 };
+    }
+    assert!(crashes >= 5, "{crashes} killed");
+    assert!(stops >= 30, "{stops} stopped");
+    assert!(
+        (10..stops).contains(&gentle_stops),
+        "{gentle_stops} of them for a short time"
+    );
 }
 
 /// Keeps what it hears where its test can see it.
