@@ -307,8 +307,36 @@ impl World {
     /// buffers, and nobody there does anything. It goes on early if the world [finishes](Self::finish). To have the
     /// seed decide when, see [`may_stop`](Self::may_stop).
     ///
-    /// Peers may lose their patience with it, which is no fault of [`Faults`]: stop it for less than the timeouts in
-    /// its [`Limits`], or have faults that are not [gentle](Faults::is_gentle), so that nobody expects a good end.
+    /// Peers may lose their patience with it, which is none of the [`Faults`]: where these are
+    /// [gentle](Faults::is_gentle), stop it for less than the timeouts in the [`Limits`], or the lack of a good end is
+    /// taken for tofu's. And never for longer than a bye timeout of a minute.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tofu_sim::World;
+    /// # use tofu::{Address, Event, Message};
+    /// # use tofu_sim::{Application, Faults, Group, Limits};
+    /// # struct Server(Address);
+    /// # impl Application for Server {
+    /// #     fn start(&mut self, group: &mut Group<'_>) {
+    /// #         group.post(Message::welcome_request(&self.0)).unwrap();
+    /// #     }
+    /// #     fn hear(&mut self, _: Event, _: &mut Group<'_>) {}
+    /// # }
+    ///
+    /// # let mut world = World::with_faults(1, Faults::none());
+    /// # let server = world.engine(Limits::default());
+    /// # world.start(server, Server(world.tcp(server, 7099)));
+    /// world.run(Duration::from_millis(20))?;
+    /// world.stop(server, Duration::from_secs(3));
+    /// // It stands still, and its peers do not; then it goes on.
+    /// world.run(Duration::from_secs(4))?;
+    /// world.crash(server);
+    /// world.run(Duration::from_secs(1))?;
+    /// let report = world.finish()?;
+    /// assert_eq!((report.stops, report.crashes), (1, 1));
+    /// # Ok::<(), Box<tofu_sim::Failure>>(())
+    /// ```
     pub fn stop(&mut self, host: Host, time: Duration) {
         self.stops += 1;
         self.shared
