@@ -249,7 +249,7 @@ fn what_follows_a_crash_follows_before_the_end() {
 
 #[test]
 fn a_process_that_may_be_stopped_is_stopped_by_the_seed() {
-    for (seed, longest) in (0..20).zip([1, 5, 20].into_iter().cycle()) {
+    for (seed, longest) in (0..9).zip([1, 5, 20].into_iter().cycle()) {
         let faults = Faults {
             stops: 3,
             stop_max: Duration::from_secs(longest),
@@ -454,38 +454,44 @@ fn the_first_seed_that_fails_is_reduced_to_what_it_needs_and_can_be_seen_again()
 
 #[test]
 fn what_is_written_to_a_unix_domain_socket_may_fit_in_part_only() {
-    let steps = |grain_max| {
+    let steps = |seed, grain_max| {
         let faults = Faults {
             grain_max,
+            buffer_max: 1 << 21,
             ..Faults::none()
         };
-        let mut world = World::with_faults(1, faults);
+        let mut world = World::with_faults(seed, faults);
         let (server, client) = (
             world.engine(Limits::default()),
             world.engine(Limits::default()),
         );
         let address = Address::uds("/run/echo.sock").expect("a good address");
         world.start(server, Echo(address.clone()));
+        // A path at which nobody listens yet is refused.
+        world.run(Duration::from_millis(10)).unwrap();
         world.start(client, Large(address));
         world.run(Duration::from_secs(1)).unwrap();
         let report = world.finish().unwrap();
-        // Hello and question, with their answers, and the bye of one or both.
-        assert!(report.delivered >= 4, "{report:?}");
+        // Hello and questions, with their answers, and the bye of one or both.
+        assert!(report.delivered >= 42, "{report:?}");
         report.steps
     };
-    let (few, many) = (steps(1 << 20), steps(200));
-    assert!(many > few + 2 * 65_535 / 200, "{few} steps, {many} steps");
+    let all = |grain_max| (0..20).map(|seed| steps(seed, grain_max)).sum::<usize>();
+    let (few, many) = (all(1 << 30), all(200));
+    assert!(many > few + 100, "{few} steps, {many} steps");
 }
 
-/// Has a large body echoed.
+/// Has large bodies echoed.
 struct Large(Address);
 
 impl Application for Large {
     fn start(&mut self, group: &mut Group<'_>) {
         let hello = Message::hello_request(&self.0);
         let hello = group.post(hello).expect("a good address");
-        let request = Message::request(hello.channel).with_body(vec![7; 65_535]);
-        group.post(request).expect("there is room");
+        for _ in 0..20 {
+            let request = Message::request(hello.channel).with_body(vec![7; 65_535]);
+            group.post(request).expect("there is room");
+        }
     }
 
     fn hear(&mut self, _: Event, _: &mut Group<'_>) {}

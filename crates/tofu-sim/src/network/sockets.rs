@@ -188,15 +188,21 @@ impl State {
         Ok(count)
     }
 
-    /// What is written to a Unix domain socket is where the peer reads it, at once. How much of it fits, whatever the
-    /// size of the buffer, depends on the memory that the system has for it just then.
+    /// What is written to a Unix domain socket is where the peer reads it, at once. Now and then less of it fits than
+    /// the buffer would hold, and each time that costs a wait until the peer has read: were it always so, small grains
+    /// would bring all to a standstill.
     pub(super) fn write_uds(
         &mut self,
         from: Descriptor,
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let (now, buffer_max) = (self.now, self.faults.buffer_max);
-        let portion = self.random.between(1, self.faults.grain_max);
+        let grain_max = self.faults.grain_max;
+        let portion = if self.random.percent(20) {
+            self.random.between(1, grain_max)
+        } else {
+            usize::MAX
+        };
         let waits = self.stream(from).is_some_and(|it| it.wants_room);
         let peer = self.stream(from).and_then(|stream| stream.peer);
         let Some((peer, target)) = peer.and_then(|peer| Some((peer, self.stream(peer)?))) else {
