@@ -45,13 +45,20 @@ pub struct Faults {
     pub application_lag_max: Duration,
     /// The longest that the system lets a keeper wait, which has reason to run.
     pub keeper_lag_max: Duration,
-    /// Processes that are killed, if there are as many.
+    /// Processes that are killed, of those that [may](crate::World::may_crash) be: as many as are there, and
+    /// as come to it before the end.
     pub crashes: usize,
+    /// Times that a process is [stopped](crate::World::stop), of those that [may](crate::World::may_stop) be: as
+    /// many as come to it before the end.
+    pub stops: usize,
+    /// The longest of these times.
+    pub stop_max: Duration,
 }
 
 /// The kinds that can be left out, by the names of their fields.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     "crashes",
+    "stops",
     "resets",
     "half_closes",
     "refusals",
@@ -67,6 +74,9 @@ pub const KINDS: [&str; 12] = [
 
 /// The longest stretch of nothing that needs no excuse.
 const SHORT: Duration = Duration::from_millis(50);
+/// The longest that a process may stand still and no conversation end for it: far below the timeouts of
+/// [`Limits`](crate::Limits).
+const STOP_GENTLE: Duration = Duration::from_secs(5);
 
 impl Faults {
     /// A network that is fast and reliable, and applications that are prompt.
@@ -87,6 +97,8 @@ impl Faults {
             application_lag_max: Duration::from_micros(50),
             keeper_lag_max: Duration::from_micros(50),
             crashes: 0,
+            stops: 0,
+            stop_max: SHORT,
         }
     }
 
@@ -109,6 +121,17 @@ impl Faults {
         faults.application_lag_max =
             random.pick(&[1, 200, 5_000, 50_000]) * Duration::from_micros(1);
         faults.keeper_lag_max = random.pick(&[1, 100, 20_000]) * Duration::from_micros(1);
+        // Numbers of their own: what else a seed decides stays what it was before processes were stopped.
+        let mut stops = Random::new(seed ^ 0x5709);
+        faults.stops = stops.pick(&[0, 0, 1, 3]);
+        if faults.stops > 0 {
+            let longest = if gentle {
+                STOP_GENTLE
+            } else {
+                Duration::from_secs(20)
+            };
+            faults.stop_max = stops.pick(&[SHORT, Duration::from_secs(3), longest]);
+        }
         if gentle {
             return faults;
         }
@@ -124,7 +147,8 @@ impl Faults {
         faults
     }
 
-    /// Whether nothing in it is meant to break a conversation.
+    /// Whether nothing in it is meant to break a conversation. Processes that are stopped for up to five seconds
+    /// break none whose timeouts are longer.
     pub fn is_gentle(&self) -> bool {
         let rates = [
             self.resets,
@@ -134,7 +158,9 @@ impl Faults {
             self.descriptors,
             self.crashes,
         ];
-        rates == [0; 6] && self.stall_max <= SHORT
+        rates == [0; 6]
+            && self.stall_max <= SHORT
+            && (self.stops == 0 || self.stop_max <= STOP_GENTLE)
     }
 
     /// The same without one of the [`KINDS`], if there is any of it.
@@ -143,6 +169,10 @@ impl Faults {
         let none = Self::none();
         match kind {
             "crashes" => less.crashes = 0,
+            "stops" => {
+                less.stops = 0;
+                less.stop_max = none.stop_max;
+            }
             "resets" => less.resets = 0,
             "half_closes" => less.half_closes = 0,
             "refusals" => less.refusals = 0,
@@ -161,4 +191,37 @@ impl Faults {
         }
         (less != *self).then_some(less)
     }
+
+    /// How to write these faults, if they are those of a seed without some [`KINDS`].
+    pub(crate) fn written(&self, seed: u64) -> Option<String> {
+        let mut same = Self::of_seed(seed);
+        let mut text = format!("Faults::of_seed({seed})");
+        for kind in KINDS {
+            if self.without(kind).is_none()
+                && let Some(less) = same.without(kind)
+            {
+                same = less;
+                text += ".without(\"";
+                text += kind;
+                text += "\").unwrap()";
+            }
+        }
+        (same == *self).then_some(text)
+    }
+}
+
+/// Leaves out of a failing run one kind of faults after the other, as long as it still fails.
+pub(crate) fn reduced<T>(
+    mut least: T,
+    without: impl Fn(&T, &str) -> Option<T>,
+    mut fails: impl FnMut(&T) -> bool,
+) -> T {
+    for kind in KINDS {
+        if let Some(less) = without(&least, kind)
+            && fails(&less)
+        {
+            least = less;
+        }
+    }
+    least
 }

@@ -22,6 +22,9 @@ use crate::{
 ///
 /// It never waits. It is told what happens, one event after the other, and posts in answer. When and how its
 /// events are received is up to the seed.
+///
+/// The world drops it when its group ends. What a test wants to see of it afterwards, it shares with it, such as an
+/// `Rc<RefCell<...>>`; but no messages, which belong to the engine's pool.
 pub trait Application {
     /// The group is there.
     fn start(&mut self, group: &mut Group<'_>) {
@@ -42,13 +45,28 @@ pub trait Application {
     }
 
     /// Nothing goes wrong any more, and the run comes to its end: the application has to as well, before
-    /// long. Unless it says otherwise, it [closes](Group::close) its group.
+    /// long, and in one of the four ways: [`close`](Group::close), [`leave`](Group::leave), [`abort`](Group::abort),
+    /// [`shut_down`](Group::shut_down). It may do so later, as when its last answer has come. Unless it says
+    /// otherwise, it closes its group at once.
     fn finish(&mut self, group: &mut Group<'_>) {
         group.close(Duration::from_secs(60));
     }
 }
 
 /// A channel group in a [`World`](crate::World): what its application may do with it.
+///
+/// Beside a [`ChannelGroup`] it lacks:
+///
+/// | there | here |
+/// | --- | --- |
+/// | `recv` and its kin | [`Application::hear`] is called; which of them was used is up to the seed |
+/// | `call`, `call_async` | they wait: post, and hear the answer; [`helpers::Calls`](tofu::helpers::Calls) with [`instant`](Self::instant) for many |
+/// | `post_timeout` | it waits: keep what was refused until `Drained` |
+/// | `poster`, and any other thread | another group on the same host |
+/// | `peer` | nobody is known by address or user |
+/// | `reply` | `Message::reply` |
+///
+/// It [posts](Post), for whatever in [`tofu::helpers`] does so.
 #[derive(Debug)]
 pub struct Group<'a> {
     pub(crate) channels: &'a ChannelGroup,

@@ -21,6 +21,10 @@ pub struct Report {
     pub pool_empty: usize,
     /// Why channels were closed, and how many.
     pub closed: BTreeMap<String, usize>,
+    /// Processes that were killed.
+    pub crashes: usize,
+    /// Times that a process was stopped.
+    pub stops: usize,
     /// Whether nothing in the run was meant to break a conversation.
     pub gentle: bool,
 }

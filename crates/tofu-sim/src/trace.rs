@@ -37,7 +37,12 @@ impl Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.dropped > 0 {
-            writeln!(f, "  ... {} lines before", self.dropped)?;
+            writeln!(
+                f,
+                "  ... {} lines before: World::keep_trace({}) shows all",
+                self.dropped,
+                self.dropped + self.lines.len()
+            )?;
         }
         for (at, line) in &self.lines {
             writeln!(f, "{:>4}.{:06} s  {line}", at.as_secs(), at.subsec_micros())?;

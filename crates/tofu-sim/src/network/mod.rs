@@ -49,11 +49,21 @@ pub(crate) struct State {
     live: Vec<Descriptor>,
     listeners: BTreeMap<Endpoint, Descriptor>,
     dead: Vec<bool>,
+    /// In whose place each process is, which decides its address.
+    places: Vec<usize>,
     next_port: u16,
+    pub(crate) carried: Carried,
     /// The stream of each channel.
     channels: BTreeMap<(usize, ChannelNumber), Descriptor>,
     /// What happened, for the trace.
     pub(crate) happened: Option<Vec<String>>,
+}
+
+/// Bytes that were read and written, on all streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) read: usize,
+    pub(crate) written: usize,
 }
 
 #[derive(Debug)]
@@ -222,7 +232,9 @@ impl Network {
                 live: Vec::new(),
                 listeners: BTreeMap::new(),
                 dead: Vec::new(),
+                places: Vec::new(),
                 next_port: FREE_PORT,
+                carried: Carried::default(),
                 channels: BTreeMap::new(),
                 happened: None,
             }),
@@ -233,11 +245,13 @@ impl Network {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A system for one more process.
-    pub(crate) fn process(self: &Arc<Self>) -> Arc<dyn System> {
+    /// A system for one more process, in the place of one that is dead or in a place of its own.
+    pub(crate) fn process(self: &Arc<Self>, place: Option<usize>) -> Arc<dyn System> {
         let mut state = self.state();
         let host = state.dead.len();
+        let place = place.map_or(host, |dead| state.places[dead]);
         state.dead.push(false);
+        state.places.push(place);
         drop(state);
         Arc::new(Process {
             network: Arc::clone(self),
@@ -246,14 +260,19 @@ impl Network {
     }
 }
 
-/// The address of a process.
-pub(crate) fn ip_of(host: usize) -> IpAddr {
-    let host = u16::try_from(host + 1).unwrap_or(u16::MAX).to_be_bytes();
+/// The address of a place.
+fn ip_of(place: usize) -> IpAddr {
+    let host = u16::try_from(place + 1).unwrap_or(u16::MAX).to_be_bytes();
     Ipv4Addr::new(10, 0, host[0], host[1]).into()
 }
 
 /// What the scheduler and the ledger ask.
 impl State {
+    /// The address of a process.
+    pub(crate) fn ip(&self, host: usize) -> IpAddr {
+        ip_of(self.places[host])
+    }
+
     /// Since when there is something for whoever waits at this poller.
     pub(crate) fn ready_since(&self, poller: Descriptor) -> Option<Duration> {
         match &self.nodes[poller.0] {
@@ -296,12 +315,16 @@ impl State {
         })
     }
 
+    /// Whether the stream of a channel was connected, whatever became of it.
+    pub(crate) fn is_connected(&self, host: usize, channel: ChannelNumber) -> bool {
+        let stream = self.stream_of(host, channel);
+        stream.is_some_and(|it| matches!(it.phase, Phase::Open | Phase::Reset))
+    }
+
     fn is_blocked_uds(&self, stream: &Stream) -> bool {
         stream.is_uds()
             && stream.peer.is_none_or(|peer| match &self.nodes[peer.0] {
-                Node::Stream(peer) => {
-                    peer.is_closed || peer.arrived.len() >= self.faults.buffer_max
-                }
+                Node::Stream(peer) => peer.is_closed || stream.wants_room,
                 _ => false,
             })
     }
@@ -325,6 +348,11 @@ impl State {
             Node::Stream(peer) => peer.end,
             _ => None,
         }
+    }
+
+    /// Whether there is something for the trace.
+    pub(crate) fn has_happened(&self) -> bool {
+        self.happened.as_ref().is_some_and(|it| !it.is_empty())
     }
 
     pub(crate) fn note(&mut self, told: impl FnOnce() -> String) {

@@ -9,7 +9,7 @@ use std::{
 
 use tofu::simulation::{Descriptor, Endpoint};
 
-use super::{Listener, Node, Phase, State, Stream, ip_of, would_block};
+use super::{Listener, Node, Phase, State, Stream, would_block};
 
 /// An error that says that there are no descriptors left.
 const EMFILE: i32 = 24;
@@ -39,7 +39,7 @@ impl State {
         }
         let to = match to {
             Endpoint::Tcp(address) if address.ip().is_loopback() => {
-                Endpoint::Tcp(SocketAddr::new(ip_of(host), address.port()))
+                Endpoint::Tcp(SocketAddr::new(self.ip(host), address.port()))
             }
             other => other.clone(),
         };
@@ -71,7 +71,7 @@ impl State {
                     }
                     port => port,
                 };
-                Endpoint::Tcp(SocketAddr::new(ip_of(host), port))
+                Endpoint::Tcp(SocketAddr::new(self.ip(host), port))
             }
             path @ Endpoint::Uds(_) => path.clone(),
         };
@@ -128,6 +128,7 @@ impl State {
         stream.tally.moved = now;
         stream.tally.read_at = now;
         let peer = stream.peer;
+        self.carried.read += count;
         if let Some(peer) = peer
             && let Some(writer) = self.stream(peer)
         {
@@ -183,16 +184,26 @@ impl State {
         stream.tally.was_full = room == 0;
         let at = next.max(stream.stalled_until);
         stream.carries_at.get_or_insert(at);
+        self.carried.written += count;
         Ok(count)
     }
 
-    /// What is written to a Unix domain socket is where the peer reads it, at once.
+    /// What is written to a Unix domain socket is where the peer reads it, at once. Now and then less of it fits than
+    /// the buffer would hold, and each time that costs a wait until the peer has read: were it always so, small grains
+    /// would bring all to a standstill.
     pub(super) fn write_uds(
         &mut self,
         from: Descriptor,
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let (now, buffer_max) = (self.now, self.faults.buffer_max);
+        let grain_max = self.faults.grain_max;
+        let portion = if self.random.percent(20) {
+            self.random.between(1, grain_max)
+        } else {
+            usize::MAX
+        };
+        let waits = self.stream(from).is_some_and(|it| it.wants_room);
         let peer = self.stream(from).and_then(|stream| stream.peer);
         let Some((peer, target)) = peer.and_then(|peer| Some((peer, self.stream(peer)?))) else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -200,7 +211,9 @@ impl State {
         if target.is_closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut room = buffer_max.saturating_sub(target.arrived.len());
+        let room = buffer_max.saturating_sub(target.arrived.len());
+        // Once it was full, there is room when the peer has read some.
+        let mut room = if waits { 0 } else { room.min(portion) };
         let mut count = 0;
         for slice in slices {
             let some = slice.len().min(room);
@@ -215,12 +228,13 @@ impl State {
             return would_block();
         };
         stream.tally.was_full = room == 0;
+        stream.wants_room |= room == 0;
         if count == 0 {
-            stream.wants_room = true;
             return would_block();
         }
         stream.tally.written += count;
         stream.tally.moved = now;
+        self.carried.written += count;
         Ok(count)
     }
 

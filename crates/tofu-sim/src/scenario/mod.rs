@@ -7,7 +7,10 @@ use std::time::Duration;
 use tofu::Address;
 
 use self::chatter::{Chatter, Plan};
-use crate::{Failure, Faults, Host, Limits, Random, Report, World, faults::KINDS};
+use crate::{
+    Failure, Faults, Host, Limits, Random, Report, World,
+    faults::{KINDS, reduced},
+};
 
 /// Lines of a trace that is shown whole.
 const LINES_MAX: usize = 1_000_000;
@@ -97,13 +100,11 @@ impl Scenario {
                 break;
             }
         }
-        for kind in KINDS {
-            let fewer = least.clone().without(kind);
-            if fewer.without.len() > least.without.len() && fails(&fewer) {
-                least = fewer;
-            }
-        }
-        least.run_with(60).0
+        let without = |scenario: &Self, kind: &str| {
+            let less = scenario.clone().without(kind);
+            (less.without.len() > scenario.without.len()).then_some(less)
+        };
+        reduced(least, without, fails).run_with(100).0
     }
 
     /// The command that shows this run.
@@ -162,14 +163,16 @@ impl Scenario {
                 let listens = if group == 0 { own.clone() } else { Vec::new() };
                 world.start(host, Chatter::new(plan, listens, addresses.clone()));
             }
+            world.may_stop(host);
+            world.may_crash(host, |_| {});
         }
-        world.run(random.duration(Duration::from_secs(2)))?;
-        for _ in 0..self.faults.crashes {
-            let host = random.pick(&hosts);
-            world.crash(host);
-            world.run(random.duration(Duration::from_secs(1)))?;
+        let time =
+            random.duration(Duration::from_secs(2)) + random.duration(Duration::from_secs(3));
+        world.run(time)?;
+        if self.faults.stops > 0 {
+            // Who is stopped for longer than the timeouts goes on before the end, which ends every stop.
+            world.run(self.faults.stop_max)?;
         }
-        world.run(random.duration(Duration::from_secs(3)))?;
         world.finish()
     }
 }

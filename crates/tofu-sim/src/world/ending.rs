@@ -5,14 +5,15 @@ use std::{mem, time::Duration};
 use tofu::{Engine, simulation::Keeper};
 
 use super::{Failure, World};
-use crate::{Broken, Promise, Report};
+use crate::{Broken, Promise, Report, broken::caught};
 
 /// How long everything may take to end once nothing goes wrong any more.
 const END_MAX: Duration = Duration::from_secs(300);
 
 impl World {
-    /// Ends the run: nothing goes wrong any more, each application is told to finish, and everything that
-    /// is still to be done must get done.
+    /// Ends the run: nothing goes wrong any more, processes that were stopped go on, each application is told to
+    /// [finish](crate::Application::finish), and everything that is still to be done must get done, within five
+    /// simulated minutes.
     ///
     /// # Errors
     /// A promise was broken.
@@ -21,11 +22,12 @@ impl World {
             .note(|| "nothing goes wrong any more".to_owned());
         self.shared.network.state().calm_down();
         self.is_ending = true;
-        for index in 0..self.groups.len() {
-            let group = &mut self.groups[index];
-            if !mem::replace(&mut group.is_told_to_finish, true) && group.channels.is_some() {
-                self.with_application(index, |application, group| application.finish(group));
-            }
+        let now = self.now();
+        for host in &mut self.hosts {
+            host.stopped_until = host.stopped_until.min(now);
+        }
+        if let Err(said) = caught(|| self.tell_to_finish()) {
+            return Err(self.failure(Broken::new(Promise::NoPanic, said)));
         }
         let until = self.now() + END_MAX;
         while !self.is_over() {
@@ -38,7 +40,7 @@ impl World {
             let checked = self.all_came_back(index);
             self.checked(checked)?;
         }
-        let gentle = self.faults.is_gentle();
+        let gentle = self.faults_met().is_gentle();
         let checked = {
             let state = self.shared.network.state();
             self.shared.ledger.finish(gentle, &state)
@@ -54,8 +56,20 @@ impl World {
             queue_full: ledger.queue_full,
             pool_empty: ledger.pool_empty,
             closed: ledger.closed.clone(),
+            crashes: self.crashes,
+            stops: self.stops,
             gentle,
         })
+    }
+
+    fn tell_to_finish(&mut self) {
+        self.follow_up(|_| true);
+        for index in 0..self.groups.len() {
+            let group = &mut self.groups[index];
+            if !mem::replace(&mut group.is_told_to_finish, true) && group.channels.is_some() {
+                self.with_application(index, |application, group| application.finish(group));
+            }
+        }
     }
 
     /// Whether nobody has anything to do any more.
@@ -105,13 +119,15 @@ impl World {
         if levels == [0; 4] {
             return Ok(());
         }
-        Err(Broken::new(
-            Promise::Bounds,
-            format!(
-                "host {host} has {} channels, {} half-open, {} messages out of the pool and {} bytes \
-                 queued when all is over",
-                levels[0], levels[1], levels[2], levels[3]
-            ),
-        ))
+        let mut how = format!(
+            "host {host} has {} channels, {} half-open, {} messages out of the pool and {} bytes \
+             queued when all is over",
+            levels[0], levels[1], levels[2], levels[3]
+        );
+        if levels[2] > 0 {
+            how += "; or does somebody keep messages who outlives the application? A message is out of the pool \
+                    until it is dropped";
+        }
+        Err(Broken::new(Promise::Bounds, how))
     }
 }

@@ -11,10 +11,13 @@ pub struct Failure {
     pub seed: u64,
     /// What was broken.
     pub broken: Broken,
-    /// The command that shows it again, if it is known.
+    /// What shows it again, if it is known: the command of a [`Scenario`](crate::Scenario), or how to make the
+    /// [`World`](crate::World) of a run of your own.
     pub replay: Option<String>,
-    /// What can go wrong in the run.
+    /// What can go wrong in the run. Crashes and stops are not among it if no process may meet with them.
     pub faults: Faults,
+    pub(crate) crashes: usize,
+    pub(crate) stops: usize,
     pub(crate) trace: Trace,
 }
 
@@ -25,6 +28,10 @@ impl fmt::Display for Failure {
             writeln!(f, "see it again: {replay}")?;
         }
         writeln!(f, "{:?}", self.faults)?;
+        if self.crashes + self.stops > 0 {
+            let (crashes, stops) = (self.crashes, self.stops);
+            writeln!(f, "until then: {crashes} killed, {stops} stopped")?;
+        }
         write!(f, "{}", self.trace)
     }
 }

@@ -32,7 +32,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Those of [`Options::default`], but that a bye and a drain may take longer: time costs nothing here.
+    /// The sizes are those of [`Options::default`]. Each timeout is 60 s, longer than by default: time costs nothing
+    /// here, and what a conversation must survive should not end it.
     fn default() -> Self {
         Self {
             pool_messages_initial: 64,

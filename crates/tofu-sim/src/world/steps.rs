@@ -5,8 +5,6 @@ use std::time::Duration;
 use super::{Failure, World};
 use crate::{Broken, Promise, broken::caught, ledger::Ledger};
 
-/// Steps after which a run is taken to be endless.
-const STEPS_MAX: usize = 400_000;
 /// Steps from one look at the bounds to the next.
 const STEPS_UNTIL_LOOK: usize = 16;
 
@@ -17,6 +15,7 @@ enum Actor {
     Keeper(usize),
     Group(usize),
     Shutdown(usize),
+    Chance,
 }
 
 impl World {
@@ -35,8 +34,12 @@ impl World {
             return Ok(false);
         }
         self.steps += 1;
-        if self.steps > STEPS_MAX {
-            let how = format!("{STEPS_MAX} steps, {}", self.what_is_left());
+        if self.steps > self.steps_max {
+            let how = format!(
+                "more than {} steps, and World::allow_steps allows no more; {}",
+                self.steps_max,
+                self.what_is_left()
+            );
             return Err(self.failure(Broken::new(Promise::End, how)));
         }
         let cost = self.shared.random.duration(Duration::from_micros(5));
@@ -62,13 +65,16 @@ impl World {
             Actor::Keeper(host) => self.keep(host),
             Actor::Group(group) => self.turn(group),
             Actor::Shutdown(host) => self.look_at_shutdown(host),
+            Actor::Chance => self.chance(),
         }
     }
 
     /// Who is next, and when.
     fn next(&mut self) -> Option<(Duration, Actor)> {
+        let chance = self.chance_due();
         let state = self.shared.network.state();
         let mut all: Vec<(Duration, Actor)> = Vec::with_capacity(16);
+        all.extend(chance.map(|due| (due, Actor::Chance)));
         all.extend(state.next_due().map(|due| (due, Actor::Network)));
         for (index, host) in self.hosts.iter().enumerate() {
             if let Some(keeper) = &host.keeper {
@@ -104,16 +110,25 @@ impl World {
     }
 
     fn keep(&mut self, host: usize) {
-        self.shared.note(|| format!("host {host}'s keeper looks"));
         let lag_max = self.lag_max(self.faults.keeper_lag_max);
         let state = &mut self.hosts[host];
         let Some(keeper) = &mut state.keeper else {
             return;
         };
+        let before = self.shared.network.state().carried;
         keeper.turn();
-        let now = self.shared.now();
+        let (now, after, has_happened) = {
+            let state = self.shared.network.state();
+            (state.now, state.carried, state.has_happened())
+        };
         state.keeper_due = keeper.patience().map(|patience| now + patience);
         state.keeper_lag = self.shared.random.duration(lag_max);
+        if after != before || has_happened {
+            let (read, written) = (after.read - before.read, after.written - before.written);
+            self.shared.note(|| {
+                format!("host {host}'s keeper looks: {read} bytes read, {written} written")
+            });
+        }
     }
 
     /// Once the end has come, nobody is slow any more.
@@ -142,12 +157,14 @@ impl World {
         let checked = {
             let state = self.shared.network.state();
             let now = state.now;
+            let looked_at = std::mem::replace(&mut self.looked_at, now);
             self.shared.ledger.progress(
                 now,
                 &state,
                 self.faults.keeper_lag_max,
                 |host| has_messages[host],
-                |host| self.hosts[host].stopped_until > now,
+                // Also who was stopped only between the last look and this one: it has had no time.
+                |host| self.hosts[host].stopped_until > looked_at,
             )
         };
         self.shared.hold(checked);
