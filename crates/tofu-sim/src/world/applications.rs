@@ -11,12 +11,12 @@ use std::{
 };
 
 use tofu::{
-    ChannelGroup, Event, RecvError, Status,
+    ChannelGroup, Event, RecvError,
     simulation::{self, Closing},
 };
 
-use super::World;
-use crate::{Application, Broken, Group, Promise, ledger::Scene, network::State, trace::told};
+use super::{World, closing::blames_rightly};
+use crate::{Application, Group, ledger::Scene, trace::told};
 
 /// The longest that an application with nothing to do keeps away.
 const AWAY_MAX: Duration = Duration::from_millis(200);
@@ -78,31 +78,6 @@ pub(super) struct Nobody;
 
 impl Application for Nobody {
     fn hear(&mut self, _: Event, _: &mut Group<'_>) {}
-}
-
-/// Who was away himself, stopped or slow, blames nobody whose bytes, or whose connection, came in time.
-fn blames_rightly(host: usize, event: &Event, network: &State) -> Result<(), Broken> {
-    let Event::Closed {
-        channel, reason, ..
-    } = event
-    else {
-        return Ok(());
-    };
-    let unread = network.tally(host, *channel).unwrap_or_default().unread;
-    let came = match reason.status() {
-        Status::HELLO_TIMEOUT | Status::FRAME_TIMEOUT | Status::BYE_TIMEOUT => unread > 0,
-        Status::CONNECT_TIMEOUT => network.is_connected(host, *channel),
-        _ => false,
-    };
-    if came {
-        let channel = channel.get();
-        let how = format!(
-            "host {host} channel {channel} is closed ({reason}), and what was waited for had come: \
-             {unread} bytes were not read"
-        );
-        return Err(Broken::new(Promise::Closing, how));
-    }
-    Ok(())
 }
 
 impl World {
@@ -216,7 +191,12 @@ impl World {
             network: &state,
         };
         let checked = self.shared.ledger.heard(index, &event, scene);
-        let checked = checked.and_then(|()| blames_rightly(host, &event, &state));
+        let checked = checked.and_then(|()| match &event {
+            Event::Closed {
+                channel, reason, ..
+            } => blames_rightly((host, *channel), *reason, &state),
+            _ => Ok(()),
+        });
         drop(state);
         self.shared.hold(checked);
         if let Event::Message(message) = &event

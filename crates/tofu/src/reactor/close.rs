@@ -8,7 +8,7 @@ use tofu_proto::{Instant, Message, OpCode, State, Status};
 
 use super::{
     GROUP, Reactor,
-    channel::{By, End, Listener, ListenerSocket, Peer, Room, Socket},
+    channel::{By, Channel, End, Listener, ListenerSocket, Peer, Room, Socket},
 };
 use crate::{
     blanks,
@@ -210,8 +210,17 @@ impl Reactor {
             let Some(mut channel) = group.channel_at(token) else {
                 continue;
             };
-            let over = match &mut channel.end {
-                End::Peer(peer) => self.retire_peer(token, peer),
+            let Channel { end, identity, .. } = &mut *channel;
+            let over = match end {
+                End::Peer(peer) => {
+                    let over = match peer.connection.handle_timeout(self.now) {
+                        Some(_) if peer.connection.is_known() => {
+                            self.look_at_peer(group, token, peer, identity)
+                        }
+                        _ => Ok(()),
+                    };
+                    over.and_then(|()| self.retire_peer(token, peer))
+                }
                 End::Listener(_) => Err(Status::CHANNEL_CLOSED.into()),
             };
             self.after(group, channel, over);
