@@ -89,7 +89,10 @@ impl Reactor {
 
     /// Tells the application that there is room again, in the channel's queue and in the engine's.
     fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer, bytes: usize) {
-        if !peer.has_short_queue(&group.engine.options) {
+        let options = &group.engine.options;
+        let queued = peer.connection.queue().bytes();
+        // With bounds as small as two frames, half of them may still be too much for what was refused.
+        if !peer.has_short_queue(options) || queued + bytes > options.channel_queue_bytes_max {
             return;
         }
         let missing = peer.charge.missing(peer.connection.queue().bytes() + bytes);
