@@ -215,15 +215,14 @@ impl Reactor {
             };
             let Channel { end, identity, .. } = &mut *channel;
             let over = match end {
-                End::Peer(peer) => {
-                    let over = match peer.connection.handle_timeout(self.now) {
-                        Some(_) if peer.connection.is_known() => {
-                            self.look_at_peer(group, token, peer, identity)
-                        }
-                        _ => Ok(()),
-                    };
-                    over.and_then(|()| self.retire_peer(token, peer))
+                // This driver may be late: what is due is looked at first, as ever.
+                End::Peer(peer) => match peer.connection.handle_timeout(self.now) {
+                    Some(_) if peer.connection.is_known() => {
+                        self.look_at_peer(group, token, peer, identity)
+                    }
+                    _ => Ok(()),
                 }
+                .and_then(|()| self.retire_peer(token, peer)),
                 End::Listener(_) => Err(Status::CHANNEL_CLOSED.into()),
             };
             self.after(group, channel, over);
