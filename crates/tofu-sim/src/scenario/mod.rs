@@ -151,11 +151,15 @@ impl Scenario {
             }
         }
         for &host in &hosts {
-            let own: Vec<_> = addresses
+            let mut own: Vec<_> = addresses
                 .iter()
                 .filter(|it| is_of(it, world, host, &hosts))
                 .cloned()
                 .collect();
+            if random.percent(20) {
+                // Nobody knows which port that will be, but `Listening` has to tell.
+                own.push(world.tcp(host, 0));
+            }
             for group in 0..random.between(1, 2) {
                 let mut plan = Plan::new(gentle, random);
                 plan.posts = plan.posts * self.posts_percent / 100;

@@ -151,7 +151,7 @@ impl World {
             events: Vec::new(),
             is_told_to_finish: false,
         });
-        self.shared.ledger.add_group();
+        self.shared.ledger.add_group(host.0);
         let index = self.groups.len() - 1;
         self.shared.note(|| {
             format!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Failure, World};
-use crate::{Broken, Promise, broken::caught, ledger::Ledger};
+use crate::{Broken, Promise, broken::caught};
 
 /// Steps after which a run is taken to be endless.
 const STEPS_MAX: usize = 400_000;
@@ -17,6 +17,13 @@ enum Actor {
     Keeper(usize),
     Group(usize),
     Shutdown(usize),
+}
+
+/// A host of which a group is driven.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Driven {
+    host: usize,
+    writes_before: usize,
 }
 
 impl World {
@@ -106,14 +113,41 @@ impl World {
     fn keep(&mut self, host: usize) {
         self.shared.note(|| format!("host {host}'s keeper looks"));
         let lag_max = self.lag_max(self.faults.keeper_lag_max);
+        let driven = self.drives(host);
         let state = &mut self.hosts[host];
         let Some(keeper) = &mut state.keeper else {
             return;
         };
         keeper.turn();
+        let patience = keeper.patience();
+        self.has_driven(driven);
         let now = self.shared.now();
-        state.keeper_due = keeper.patience().map(|patience| now + patience);
+        let state = &mut self.hosts[host];
+        state.keeper_due = patience.map(|patience| now + patience);
         state.keeper_lag = self.shared.random.duration(lag_max);
+    }
+
+    /// A group of this host may be driven now: the ledger is to know whether the pool has messages to receive into.
+    pub(super) fn drives(&mut self, host: usize) -> Driven {
+        let state = &self.hosts[host];
+        let has_messages = state
+            .engine
+            .as_ref()
+            .is_some_and(|engine| engine.metrics().pool_messages_out < state.limits.pool_messages);
+        let ledger = &mut self.shared.ledger;
+        ledger.messages_come_back(host, usize::from(has_messages));
+        let writes_before = self.shared.network.state().writes(host);
+        Driven {
+            host,
+            writes_before,
+        }
+    }
+
+    /// It was driven: what left from a message of the pool has given it back.
+    pub(super) fn has_driven(&mut self, driven: Driven) {
+        let writes = self.shared.network.state().writes(driven.host);
+        let ledger = &mut self.shared.ledger;
+        ledger.messages_come_back(driven.host, writes - driven.writes_before);
     }
 
     /// Once the end has come, nobody is slow any more.
@@ -136,7 +170,11 @@ impl World {
             };
             let metrics = engine.metrics();
             has_messages.push(metrics.pool_messages_out < host.limits.pool_messages);
-            let checked = Ledger::bounds(index, &metrics, &host.limits);
+            let checked = {
+                let state = self.shared.network.state();
+                let ledger = &self.shared.ledger;
+                ledger.bounds(index, &metrics, &host.limits, &state)
+            };
             self.shared.hold(checked);
         }
         let checked = {
