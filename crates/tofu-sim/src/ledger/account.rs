@@ -61,10 +61,7 @@ impl Ledger {
     }
 
     pub(crate) fn stands(&mut self, group: usize, standing: Standing) {
-        let host = self.groups[group].host;
         self.groups[group].standing = standing;
-        // The messages that wait for whoever leaves come back.
-        self.messages_come_back(host, 1);
     }
 
     /// All groups of this host are gone, crashed.
@@ -74,12 +71,26 @@ impl Ledger {
         }
     }
 
+    /// A group of this host may be driven now, while its pool has messages or not.
+    pub(crate) fn drives(&mut self, host: usize, has_messages: bool) {
+        // What waits for a group that leaves comes back while it is driven.
+        let leaves = |group: &Account| group.host == host && group.standing != Standing::Serves;
+        if has_messages || self.groups.iter().any(leaves) {
+            self.messages_come_back(host, 1);
+        }
+    }
+
     /// On this host messages came back to the pool, so many times at most.
-    pub(crate) fn messages_come_back(&mut self, host: usize, times: usize) {
+    fn messages_come_back(&mut self, host: usize, times: usize) {
         let its = self.groups.iter_mut().filter(|group| group.host == host);
         for group in its {
             group.may_be_empty += times;
         }
+    }
+
+    /// A group of this host was driven, and wrote so many times. What leaves from a message of the pool gives it back.
+    pub(crate) fn has_driven(&mut self, host: usize, writes: usize) {
+        self.messages_come_back(host, writes);
     }
 
     pub(crate) fn notifies(&mut self, group: usize, message: Option<Message>, now: Duration) {

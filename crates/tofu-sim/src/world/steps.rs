@@ -134,8 +134,7 @@ impl World {
             .engine
             .as_ref()
             .is_some_and(|engine| engine.metrics().pool_messages_out < state.limits.pool_messages);
-        let ledger = &mut self.shared.ledger;
-        ledger.messages_come_back(host, usize::from(has_messages));
+        self.shared.ledger.drives(host, has_messages);
         let writes_before = self.shared.network.state().writes(host);
         Driven {
             host,
@@ -143,11 +142,11 @@ impl World {
         }
     }
 
-    /// It was driven: what left from a message of the pool has given it back.
+    /// It was driven.
     pub(super) fn has_driven(&mut self, driven: Driven) {
         let writes = self.shared.network.state().writes(driven.host);
-        let ledger = &mut self.shared.ledger;
-        ledger.messages_come_back(driven.host, writes - driven.writes_before);
+        let writes = writes - driven.writes_before;
+        self.shared.ledger.has_driven(driven.host, writes);
     }
 
     /// Once the end has come, nobody is slow any more.
