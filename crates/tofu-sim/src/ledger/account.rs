@@ -39,13 +39,6 @@ impl Account {
         let (since, _) = self.notified.front()?;
         (self.has_heard_all && self.standing == Standing::Serves).then_some(*since)
     }
-
-    /// Its process was stopped until now.
-    pub(super) fn was_stopped(&mut self, now: Duration) {
-        for (since, _) in &mut self.notified {
-            *since = now;
-        }
-    }
 }
 
 /// What applications and drivers do.

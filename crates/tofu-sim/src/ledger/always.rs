@@ -77,7 +77,7 @@ impl Ledger {
         network: &State,
         keeper_lag_max: Duration,
         has_messages: impl Fn(usize) -> bool,
-        is_stopped: impl Fn(usize) -> bool,
+        stopped_until: impl Fn(usize) -> Duration,
     ) -> Checked {
         let gathered_max = GATHERED_MAX + 4 * keeper_lag_max;
         for (name, end) in &mut self.ends {
@@ -87,13 +87,16 @@ impl Ledger {
             if !self.groups[end.group].standing.is_told() {
                 continue;
             }
-            if is_stopped(name.0) {
-                (end.unwritten, end.unread) = (None, None);
-                continue;
-            }
+            // Nobody does anything in a process that is stopped.
+            let stopped_until = stopped_until(name.0);
+            let idle = |stuck: Option<(Duration, usize)>| {
+                stuck.map_or(Duration::ZERO, |(since, _)| {
+                    now.saturating_sub(since.max(stopped_until))
+                })
+            };
             if end.kind == Kind::Listener {
                 let has_heard_all = self.groups[end.group].has_heard_all;
-                listener_progress(now, *name, end, has_heard_all, network)?;
+                listener_progress(now, *name, end, has_heard_all, network, idle)?;
                 continue;
             }
             let Some(tally) = network.tally(name.0, name.1) else {
@@ -110,7 +113,7 @@ impl Ledger {
                 (end.unwritten, "write", write_max),
                 (end.unread, "read", IDLE_MAX),
             ] {
-                let idle = stuck.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
+                let idle = idle(stuck);
                 check(idle < max, Promise::Progress, || {
                     format!(
                         "{} could {what}, and has not for {idle:?}: {} bytes posted, {tally:?}",
@@ -120,16 +123,14 @@ impl Ledger {
                 })?;
             }
         }
-        for (index, group) in self.groups.iter_mut().enumerate() {
-            if is_stopped(group.host) {
-                group.was_stopped(now);
-            }
-            let missed = group.misses_since().map(|since| now.saturating_sub(since));
-            check(
-                missed.is_none_or(|missed| missed < IDLE_MAX),
-                Promise::Events,
-                || format!("group {index} waits, and has not heard a notification for {missed:?}"),
-            )?;
+        for (index, group) in self.groups.iter().enumerate() {
+            let stopped_until = stopped_until(group.host);
+            let missed = group.misses_since().map_or(Duration::ZERO, |since| {
+                now.saturating_sub(since.max(stopped_until))
+            });
+            check(missed < IDLE_MAX, Promise::Events, || {
+                format!("group {index} waits, and has not heard a notification for {missed:?}")
+            })?;
         }
         Ok(())
     }
@@ -216,6 +217,7 @@ fn listener_progress(
     end: &mut End,
     has_heard_all: bool,
     network: &State,
+    idle: impl Fn(Option<(Duration, usize)>) -> Duration,
 ) -> Checked {
     let Some(backlog) = network.backlog(name.0, name.1) else {
         (end.unwritten, end.unread) = (None, None);
@@ -227,7 +229,7 @@ fn listener_progress(
         (end.unread, "accept a connection"),
         (end.unwritten, "say that it listens"),
     ] {
-        let idle = stuck.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
+        let idle = idle(stuck);
         check(idle < IDLE_MAX, Promise::Progress, || {
             format!(
                 "{} could {what}, and has not for {idle:?}: {backlog:?}",

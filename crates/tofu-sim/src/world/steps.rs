@@ -184,7 +184,7 @@ impl World {
                 &state,
                 self.faults.keeper_lag_max,
                 |host| has_messages[host],
-                |host| self.hosts[host].stopped_until > now,
+                |host| self.hosts[host].stopped_until,
             )
         };
         self.shared.hold(checked);
