@@ -19,9 +19,9 @@ const FRAME_MAX: usize = 16 + 2 * 65_535;
 /// ```
 /// use tofu_sim::Scenario;
 ///
-/// let report = Scenario::new(7).run().unwrap_or_else(|failure| panic!("{failure}"));
+/// let report = Scenario::new(17).run().unwrap_or_else(|failure| panic!("{failure}"));
 /// assert!(report.delivered > 0);
-/// assert_eq!(Scenario::new(7).run().unwrap(), report, "a seed is a run");
+/// assert_eq!(Scenario::new(17).run().unwrap(), report, "a seed is a run");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scenario {
