@@ -22,6 +22,9 @@ pub enum Promise {
     Posting,
     /// Who was refused for want of room hears when there is some.
     Room,
+    /// What else is told has happened, and is told once: where a listener listens, that the pool is empty, and what
+    /// an application was notified of.
+    Events,
     /// Memory, queues and channels stay within their bounds, and come back.
     Bounds,
     /// A number is not given out again while it rests.

@@ -185,9 +185,15 @@ impl Group<'_> {
         let (host, index) = (self.host, self.index);
         shared.note(|| format!("host {host} group {index} posts {}", line(header)));
         let name = (host, header.channel);
-        let checked = shared
-            .ledger
-            .posted(index, name, copy, header, *self.opened);
+        let state = shared.network.state();
+        let scene = Scene {
+            host,
+            opened: *self.opened,
+            limits: self.limits,
+            network: &state,
+        };
+        let checked = shared.ledger.posted(index, name, copy, header, scene);
+        drop(state);
         shared.hold(checked);
     }
 
@@ -229,7 +235,11 @@ impl Group<'_> {
     }
 
     /// As [`ChannelGroup::notify`].
-    pub fn notify(&self, message: Option<Message>) {
+    pub fn notify(&mut self, message: Option<Message>) {
+        let now = self.shared.now();
+        self.shared
+            .ledger
+            .notifies(self.index, message.clone(), now);
         self.channels.notify(message);
     }
 

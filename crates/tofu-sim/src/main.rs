@@ -18,7 +18,7 @@ Runs simulated tofu engines under the faults that a seed decides.
   --seed N [--trace]      runs one seed, and shows each step
   --without KIND          leaves out one kind of faults (may be repeated)
   --posts PERCENT         leaves out messages
-  --pair                  runs two bare connections instead of engines
+  --pair                  runs two bare connections instead of engines: they have neither of these
 ";
 
 /// What the command line asks for.
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
-    let (mut seeds, mut start, mut seed) = (None, 0, None);
+    let (mut seeds, mut start, mut seed) = (None, None, None);
     let mut command = Command {
         seed: 0,
         count: None,
@@ -71,7 +71,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
         };
         match arg.as_str() {
             "--seeds" => seeds = Some(number()?),
-            "--start" => start = number()?,
+            "--start" => start = Some(number()?),
             "--seed" => seed = Some(number()?),
             "--posts" => command.posts = usize::try_from(number()?).ok(),
             "--trace" => command.trace = true,
@@ -88,16 +88,35 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
     }
     match (seeds, seed) {
         (Some(count), None) => {
-            command.seed = start;
+            command.seed = start.unwrap_or(0);
             command.count = Some(count);
+        }
+        (None, Some(_)) if start.is_some() => {
+            return Err("--start is the first of --seeds, and means nothing with --seed".into());
         }
         (None, Some(seed)) => command.seed = seed,
         _ => return Err("say either --seeds or --seed".into()),
     }
+    command.contradiction().map_or(Ok(()), Err)?;
     Ok(command)
 }
 
 impl Command {
+    /// What would be left out in silence.
+    fn contradiction(&self) -> Option<String> {
+        if self.count.is_some() && self.trace {
+            return Some("--trace shows one run: say --seed, not --seeds".into());
+        }
+        let left_out = [
+            ("--without", !self.without.is_empty()),
+            ("--posts", self.posts.is_some()),
+        ];
+        let (option, _) = left_out.iter().find(|(_, is_said)| self.pair && *is_said)?;
+        Some(format!(
+            "{option} is for engines, and means nothing with --pair"
+        ))
+    }
+
     fn scenario(&self, seed: u64) -> Scenario {
         let mut scenario = Scenario::new(seed);
         if let Some(percent) = self.posts {

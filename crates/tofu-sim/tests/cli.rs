@@ -53,6 +53,17 @@ fn a_wrong_command_line_is_named() {
         (&["--seeds"], "--seeds needs a number, not \"\""),
         (&["--seed", "1", "--without", "luck"], "\"luck\" is none of"),
         (&[], "say either --seeds or --seed"),
+        (&["--seeds", "1", "--seed", "1"], "say either"),
+        (&["--seeds", "1", "--trace"], "--trace shows one run"),
+        (&["--seed", "1", "--start", "1"], "--start is the first of"),
+        (
+            &["--pair", "--seed", "1", "--posts", "5"],
+            "--posts is for engines",
+        ),
+        (
+            &["--pair", "--seeds", "1", "--without", "resets"],
+            "--without is for engines",
+        ),
     ] {
         let output = run(args);
         let err = String::from_utf8_lossy(&output.stderr);

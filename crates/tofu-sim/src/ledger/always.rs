@@ -2,20 +2,28 @@
 
 use std::time::Duration;
 
-use tofu::{Metrics, OpType, Status};
+use tofu::{Header, Metrics, OpType, Status};
 
 use super::{Checked, End, Kind, Ledger, Name, Posted, Standing, check, told};
 use crate::{Limits, Promise, network::State};
 
 /// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
 const SLACK: usize = 8 * 1024;
+/// Bytes in which a channel takes its part of the engine's bound.
+const STEP: usize = 4 * 1024;
 /// How long what is gathered may wait, but for a keeper that the system lets wait: twice and more what is promised.
 const GATHERED_MAX: Duration = Duration::from_millis(10);
 /// How long nothing may happen that could.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 impl Ledger {
-    /// Whether an engine is within its bounds.
-    pub(crate) fn bounds(host: usize, metrics: &Metrics, limits: &Limits) -> Checked {
+    /// Whether an engine is within its bounds, as it counts itself, and as is counted here.
+    pub(crate) fn bounds(
+        &self,
+        host: usize,
+        metrics: &Metrics,
+        limits: &Limits,
+        network: &State,
+    ) -> Checked {
         let queue_max = limits.engine_queue_bytes + SLACK * (1 + metrics.channels_open);
         for (what, level, max) in [
             (
@@ -31,7 +39,35 @@ impl Ledger {
                 format!("host {host} has {level} {what}, at most {max} are allowed")
             })?;
         }
-        Ok(())
+        let (least, most) = self.queued_on(host, network);
+        let most = most + SLACK * metrics.channels_open;
+        let said = metrics.queued_bytes;
+        check((least..=most).contains(&said), Promise::Bounds, || {
+            format!(
+                "host {host} says that {said} bytes are queued, and there are {least} to {most}"
+            )
+        })
+    }
+
+    /// Bytes that were posted on a host and are not in a stream: those that are still to be sent for sure, and all that
+    /// may be, as the engine counts them.
+    fn queued_on(&self, host: usize, network: &State) -> (usize, usize) {
+        let (mut least, mut most) = (0, 0);
+        let ends = self.ends.iter().filter(|(name, _)| name.0 == host);
+        for (name, end) in ends {
+            if end.closed.is_some() || end.kind == Kind::Listener {
+                continue;
+            }
+            let queued = end.queued(*name, network);
+            // A group that closes says bye by itself.
+            most += queued + 2 * Header::LEN + STEP;
+            // What comes back counts until all has, and what is reported is not known before.
+            let serves = self.groups[end.group].standing == Standing::Serves;
+            if serves && end.returns.is_none() {
+                least += queued;
+            }
+        }
+        (least, most)
     }
 
     /// Looks for channels on which something could go on, and does not.
@@ -41,18 +77,26 @@ impl Ledger {
         network: &State,
         keeper_lag_max: Duration,
         has_messages: impl Fn(usize) -> bool,
-        is_stopped: impl Fn(usize) -> bool,
+        stopped_until: impl Fn(usize) -> Duration,
     ) -> Checked {
         let gathered_max = GATHERED_MAX + 4 * keeper_lag_max;
         for (name, end) in &mut self.ends {
-            if end.closed.is_some() || end.kind == Kind::Listener {
+            if end.closed.is_some() {
                 continue;
             }
-            if !self.groups[end.group].is_told() {
+            if !self.groups[end.group].standing.is_told() {
                 continue;
             }
-            if is_stopped(name.0) {
-                (end.unwritten, end.unread) = (None, None);
+            // Nobody does anything in a process that is stopped.
+            let stopped_until = stopped_until(name.0);
+            let idle = |stuck: Option<(Duration, usize)>| {
+                stuck.map_or(Duration::ZERO, |(since, _)| {
+                    now.saturating_sub(since.max(stopped_until))
+                })
+            };
+            if end.kind == Kind::Listener {
+                let has_heard_all = self.groups[end.group].has_heard_all;
+                listener_progress(now, *name, end, has_heard_all, network, idle)?;
                 continue;
             }
             let Some(tally) = network.tally(name.0, name.1) else {
@@ -69,7 +113,7 @@ impl Ledger {
                 (end.unwritten, "write", write_max),
                 (end.unread, "read", IDLE_MAX),
             ] {
-                let idle = stuck.map_or(Duration::ZERO, |(since, _)| now.saturating_sub(since));
+                let idle = idle(stuck);
                 check(idle < max, Promise::Progress, || {
                     format!(
                         "{} could {what}, and has not for {idle:?}: {} bytes posted, {tally:?}",
@@ -79,20 +123,22 @@ impl Ledger {
                 })?;
             }
         }
-        Ok(())
-    }
-
-    /// All groups of this host are gone, crashed.
-    pub(crate) fn is_gone(&mut self, groups: impl Iterator<Item = usize>) {
-        for group in groups {
-            self.groups[group] = Standing::Gone;
+        for (index, group) in self.groups.iter().enumerate() {
+            let stopped_until = stopped_until(group.host);
+            let missed = group.misses_since().map_or(Duration::ZERO, |since| {
+                now.saturating_sub(since.max(stopped_until))
+            });
+            check(missed < IDLE_MAX, Promise::Events, || {
+                format!("group {index} waits, and has not heard a notification for {missed:?}")
+            })?;
         }
+        Ok(())
     }
 
     /// Everything has come to its end. In a gentle run, everything has ended well.
     pub(crate) fn finish(&self, gentle: bool, network: &State) -> Checked {
         for (name, end) in &self.ends {
-            let is_told = self.groups[end.group].is_told();
+            let is_told = self.groups[end.group].standing.is_told();
             check(end.closed.is_some() || !is_told, Promise::Closing, || {
                 format!("{} was never closed", told(*name))
             })?;
@@ -113,18 +159,19 @@ impl Ledger {
                     .is_none_or(|it| it.is_disturbed)
             };
             let listens = |end: &End| {
-                let standing = self.groups[end.group];
+                let standing = self.groups[end.group].standing;
                 standing == Standing::Serves
                     || (end.closed.is_some() && standing != Standing::ShutsDown)
             };
-            let is_rude =
-                |end: &End| end.said_signal || matches!(self.groups[end.group], Standing::Gone);
+            let is_rude = |end: &End| {
+                end.said_signal || matches!(self.groups[end.group].standing, Standing::Gone)
+            };
             if is_disturbed(*name) || is_disturbed(other) || is_rude(end) || is_rude(peer) {
                 continue;
             }
             if listens(peer) && peer.closed != Some(Status::CONNECT_REFUSED) {
                 // Byes are not in a report.
-                let serves = self.groups[peer.group] == Standing::Serves;
+                let serves = self.groups[peer.group].standing == Standing::Serves;
                 let is_said =
                     |posted: &Posted| serves || posted.message.op_code().op_type() != OpType::Bye;
                 let last = end.posted.iter().rposition(is_said);
@@ -144,7 +191,7 @@ impl Ledger {
             }
             let both_serve = [end, peer]
                 .iter()
-                .all(|end| self.groups[end.group].is_told());
+                .all(|end| self.groups[end.group].standing.is_told());
             if both_serve {
                 check(
                     end.closed == Some(Status::CHANNEL_CLOSED),
@@ -161,6 +208,36 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// A listener accepts what waits, or is told that there is no descriptor for it; and who asked for it hears of it.
+fn listener_progress(
+    now: Duration,
+    name: Name,
+    end: &mut End,
+    has_heard_all: bool,
+    network: &State,
+    idle: impl Fn(Option<(Duration, usize)>) -> Duration,
+) -> Checked {
+    let Some(backlog) = network.backlog(name.0, name.1) else {
+        (end.unwritten, end.unread) = (None, None);
+        return Ok(());
+    };
+    since(&mut end.unread, backlog.waiting > 0, now, backlog.answers);
+    since(&mut end.unwritten, has_heard_all && !end.listens, now, 0);
+    for (stuck, what) in [
+        (end.unread, "accept a connection"),
+        (end.unwritten, "say that it listens"),
+    ] {
+        let idle = idle(stuck);
+        check(idle < IDLE_MAX, Promise::Progress, || {
+            format!(
+                "{} could {what}, and has not for {idle:?}: {backlog:?}",
+                told(name)
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn since(stuck: &mut Option<(Duration, usize)>, could: bool, now: Duration, moved: usize) {

@@ -9,7 +9,9 @@
 //! written    ------------------------->|            3 is in the stream; 4 and 5 come back
 //! ```
 
+mod account;
 mod always;
+mod endings;
 mod report;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,10 +21,8 @@ use tofu::{
     Refusal, Status,
 };
 
-use crate::{
-    Broken, Limits, Promise,
-    network::{State, Tally},
-};
+use self::account::Account;
+use crate::{Broken, Limits, Promise, network::State};
 
 pub(crate) type Checked<T = ()> = Result<T, Broken>;
 /// A host, and the number of its channel.
@@ -40,7 +40,9 @@ pub(crate) struct Ledger {
     /// Closed in the report of an engine, before an application came to hear of them.
     unheard: BTreeMap<Name, Status>,
     /// By group.
-    groups: Vec<Standing>,
+    groups: Vec<Account>,
+    /// Channels and listeners that ended because the system denied something, by host and status.
+    denied: BTreeMap<(usize, Status), usize>,
     pub(crate) delivered: usize,
     pub(crate) returned: usize,
     pub(crate) queue_full: usize,
@@ -96,6 +98,7 @@ struct End {
     kind: Kind,
     group: usize,
     opened_by: MessageId,
+    opened_at: Duration,
     posted: Vec<Posted>,
     /// Messages of the peer that were delivered here.
     delivered: usize,
@@ -106,7 +109,9 @@ struct End {
     answered_bye: bool,
     said_signal: bool,
     wants_room: bool,
-    /// Since when it could write, or read, and has not.
+    /// `Listening` was heard.
+    listens: bool,
+    /// Since when it could write, or read, and has not; a listener: say that it listens, or accept.
     unwritten: Option<(Duration, usize)>,
     unread: Option<(Duration, usize)>,
 }
@@ -119,11 +124,12 @@ struct Posted {
 }
 
 impl End {
-    fn new(kind: Kind, group: usize, opened_by: MessageId) -> Self {
+    fn new(kind: Kind, group: usize, opened_by: MessageId, opened_at: Duration) -> Self {
         Self {
             kind,
             group,
             opened_by,
+            opened_at,
             posted: Vec::new(),
             delivered: 0,
             returns: None,
@@ -132,6 +138,7 @@ impl End {
             answered_bye: false,
             said_signal: false,
             wants_room: false,
+            listens: false,
             unwritten: None,
             unread: None,
         }
@@ -144,6 +151,12 @@ impl End {
 
     fn bytes(&self) -> usize {
         self.posted.last().map_or(0, |last| last.end)
+    }
+
+    /// Bytes that were posted and are not in the stream.
+    fn queued(&self, name: Name, network: &State) -> usize {
+        let written = network.tally(name.0, name.1).unwrap_or_default().written;
+        self.bytes().saturating_sub(written)
     }
 }
 
@@ -161,14 +174,6 @@ fn check(holds: bool, promise: Promise, how: impl FnOnce() -> String) -> Checked
 
 /// What applications do.
 impl Ledger {
-    pub(crate) fn add_group(&mut self) {
-        self.groups.push(Standing::Serves);
-    }
-
-    pub(crate) fn stands(&mut self, group: usize, standing: Standing) {
-        self.groups[group] = standing;
-    }
-
     /// A message was taken. `message` is a copy of it as it was posted.
     pub(crate) fn posted(
         &mut self,
@@ -176,7 +181,7 @@ impl Ledger {
         name: Name,
         mut message: Message,
         header: &Header,
-        opened: u64,
+        scene: Scene<'_>,
     ) -> Checked {
         message.address_to(header.channel, header.id);
         let kind = match message.op_code() {
@@ -185,7 +190,7 @@ impl Ledger {
             _ => None,
         };
         if let Some(kind) = kind {
-            return self.open(kind, group, name, message, opened);
+            return self.open(kind, group, name, message, scene);
         }
         let Some(end) = self.ends.get_mut(&name) else {
             return Err(Broken::new(
@@ -210,14 +215,23 @@ impl Ledger {
             OpCode::ByeResponse => end.answered_bye = true,
             _ => {}
         }
-        if !end.said_signal {
-            let bytes = end.bytes() + message.frame_len();
-            end.posted.push(Posted {
-                message,
-                end: bytes,
-            });
+        if end.said_signal {
+            return Ok(());
         }
-        Ok(())
+        let always_fits = message.op_code().op_type() == OpType::Bye;
+        let bytes = end.bytes() + message.frame_len();
+        end.posted.push(Posted {
+            message,
+            end: bytes,
+        });
+        let queued = end.queued(name, scene.network);
+        let max = scene.limits.channel_queue_bytes;
+        check(always_fits || queued <= max, Promise::Bounds, || {
+            format!(
+                "{} has taken a message, and has {queued} bytes queued, at most {max} are allowed",
+                told(name)
+            )
+        })
     }
 
     fn open(
@@ -226,8 +240,9 @@ impl Ledger {
         group: usize,
         name: Name,
         message: Message,
-        opened: u64,
+        scene: Scene<'_>,
     ) -> Checked {
+        let opened = scene.opened;
         if let Some(before) = self.ends.get(&name) {
             check(before.closed.is_some(), Promise::Quarantine, || {
                 format!("{} is given out while it is open", told(name))
@@ -236,7 +251,7 @@ impl Ledger {
                 format!("{} is given out again after {opened} channels", told(name))
             })?;
         }
-        let mut end = End::new(kind, group, message.id());
+        let mut end = End::new(kind, group, message.id(), scene.network.now);
         end.closed = self.unheard.remove(&name);
         if kind != Kind::Server {
             let bytes = message.frame_len();
@@ -265,7 +280,7 @@ impl Ledger {
         check(error.message() == message, Promise::Posting, || {
             format!("{:?} comes back as {:?}", message, error.message())
         })?;
-        let serves = self.groups[group] == Standing::Serves;
+        let serves = self.groups[group].standing == Standing::Serves;
         let wrong = |why: &str| {
             let refusal = error.refusal();
             Err(Broken::new(
@@ -279,8 +294,7 @@ impl Ledger {
             (Refusal::QueueFull { .. }, Some(end)) => {
                 self.queue_full += 1;
                 end.wants_room = true;
-                let written = network.tally(name.0, name.1).unwrap_or_default().written;
-                let queued = end.bytes().saturating_sub(written);
+                let queued = end.queued(name, network);
                 let len = message.frame_len();
                 let is_full = queued + len > limits.channel_queue_bytes
                     || metrics.queued_bytes + len > limits.engine_queue_bytes;
@@ -296,6 +310,17 @@ impl Ledger {
             {
                 wrong("and nobody has said bye")
             }
+            (Refusal::InvalidChannelNumber(_), Some(end))
+                if end.closed.is_none()
+                    && network
+                        .tally(name.0, name.1)
+                        .is_some_and(|tally| !tally.is_closed) =>
+            {
+                wrong("and it is open")
+            }
+            (Refusal::InvalidChannelGroup(_), Some(end)) if end.group == group => {
+                wrong("and it is of this group")
+            }
             (Refusal::TooManyChannels(max), _) if metrics.channels_open < *max => {
                 wrong("and has few")
             }
@@ -308,11 +333,13 @@ impl Ledger {
 impl Ledger {
     pub(crate) fn heard(&mut self, group: usize, event: &Event, scene: Scene<'_>) -> Checked {
         let Scene { host, network, .. } = scene;
+        self.groups[group].finds(true);
         let Some(channel) = event.channel() else {
-            if let Event::PoolEmpty = event {
-                self.pool_empty += 1;
-            }
-            return Ok(());
+            return match event {
+                Event::PoolEmpty => self.pool_is_empty(group),
+                Event::Notified(message) => self.is_notified(group, message.as_ref()),
+                _ => Ok(()),
+            };
         };
         let name = (host, channel);
         if let Event::Message(message) = event
@@ -320,7 +347,7 @@ impl Ledger {
             && self.ends.get(&name).is_none_or(|end| end.closed.is_some())
         {
             let hello = Message::new(OpCode::HelloRequest, channel, message.id());
-            self.open(Kind::Server, group, name, hello, scene.opened)?;
+            self.open(Kind::Server, group, name, hello, scene)?;
         }
         let Some(end) = self.ends.get(&name) else {
             return Err(Broken::new(
@@ -328,7 +355,7 @@ impl Ledger {
                 format!("{} was never heard of, and there is {event:?}", told(name)),
             ));
         };
-        if self.groups[group] == Standing::ShutsDown && end.closed.is_some() {
+        if self.groups[group].standing == Standing::ShutsDown && end.closed.is_some() {
             // It was at hand before the end, which only the report tells.
             return match event {
                 Event::Message(message) => self.delivered(name, message, network),
@@ -355,7 +382,11 @@ impl Ledger {
                 })
             }
             Event::Closed { id, reason, .. } => self.last_word(name, *id, *reason, scene),
-            Event::Listening { .. } | Event::PoolEmpty | Event::Notified(_) => Ok(()),
+            Event::Listening { address, response } => {
+                self.is_listening(name, address, response, network)
+            }
+            // They are of no channel.
+            Event::PoolEmpty | Event::Notified(_) => Ok(()),
         }
     }
 
@@ -415,7 +446,7 @@ impl Ledger {
         };
         let Some(posted) = from.posted.get(index) else {
             // A group that closes says bye by itself.
-            let is_own = self.groups[from.group] != Standing::Serves && is_bye;
+            let is_own = self.groups[from.group].standing != Standing::Serves && is_bye;
             return check(is_own, Promise::Delivery, || {
                 format!(
                     "{} gets {message:?}, which {} has not posted",
@@ -458,79 +489,5 @@ impl Ledger {
                 told(name)
             )
         })
-    }
-
-    fn is_closed(&mut self, name: Name, reason: Reason, tally: Tally, scene: Scene<'_>) -> Checked {
-        let Scene {
-            limits, network, ..
-        } = scene;
-        let now = network.now;
-        let other = network.other_end(name.0, name.1);
-        let peers = other.and_then(|other| self.ends.get(&other));
-        let read = peers.map_or(0, |peer| peer.within(tally.read));
-        let peer_tally = other.and_then(|other| network.tally(other.0, other.1));
-        let Some(end) = self.ends.get_mut(&name) else {
-            return Ok(());
-        };
-        let status = reason.status();
-        end.closed = Some(status);
-        end.wants_room = false;
-        let is_listener = end.kind == Kind::Listener;
-        let kind = if is_listener { "listener" } else { "channel" };
-        *self.closed.entry(format!("{kind}: {status}")).or_default() += 1;
-        if is_listener {
-            return Ok(());
-        }
-        let (delivered, signalled) = (end.delivered, end.said_signal);
-        let quiet = now.saturating_sub(tally.moved);
-        let right = match status {
-            Status::PROTOCOL_VIOLATION => false,
-            Status::CHANNEL_CLOSED => {
-                end.said_bye
-                    || end.answered_bye
-                    || signalled
-                    || self.groups[end.group] != Standing::Serves
-            }
-            Status::PEER_DISCONNECTED => {
-                tally.is_disturbed || peer_tally.is_none_or(|peer| peer.is_closed || peer.is_shut)
-            }
-            Status::BYE_TIMEOUT => {
-                quiet >= limits.bye_timeout || self.groups[end.group] != Standing::Serves
-            }
-            Status::FRAME_TIMEOUT => now.saturating_sub(tally.read_at) >= limits.frame_timeout,
-            _ => true,
-        };
-        check(right, Promise::Closing, || {
-            format!(
-                "{} is closed ({reason}), and there was no such reason; quiet for {quiet:?}",
-                told(name)
-            )
-        })?;
-        // A peer that lives closes when everything was said.
-        let waited = status == Status::CHANNEL_CLOSED
-            && !signalled
-            && !tally.is_disturbed
-            && limits.bye_timeout >= PATIENT
-            && quiet >= limits.bye_timeout;
-        check(!waited, Promise::Grace, || {
-            format!("{} has waited {quiet:?} for its peer to close", told(name))
-        })?;
-        let hangs_up =
-            status == Status::PEER_DISCONNECTED || (status == Status::CHANNEL_CLOSED && !signalled);
-        if hangs_up && self.groups[end.group] == Standing::Serves {
-            check(
-                delivered >= read && tally.unread == 0,
-                Promise::HangUp,
-                || {
-                    format!(
-                        "{} is closed ({reason}) after {delivered} messages were delivered, with \
-                         {read} read and {} bytes unread",
-                        told(name),
-                        tally.unread
-                    )
-                },
-            )?;
-        }
-        Ok(())
     }
 }

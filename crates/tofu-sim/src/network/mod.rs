@@ -17,7 +17,7 @@ use std::{
 };
 
 use tofu::{
-    ChannelNumber,
+    Address, ChannelNumber, Status,
     simulation::{Descriptor, Endpoint, Ready, System},
 };
 
@@ -55,6 +55,10 @@ pub(crate) struct State {
     pub(crate) carried: Carried,
     /// The stream of each channel.
     channels: BTreeMap<(usize, ChannelNumber), Descriptor>,
+    /// What was denied to each host before there was a socket, and how often.
+    denied: BTreeMap<(usize, Status), usize>,
+    /// How often something was written on each host.
+    writes: Vec<usize>,
     /// What happened, for the trace.
     pub(crate) happened: Option<Vec<String>>,
 }
@@ -93,6 +97,15 @@ struct Listener {
     backlog: VecDeque<Descriptor>,
     backlog_max: usize,
     poller: Option<Descriptor>,
+    /// How often accepting a connection gave one, or said that there is no descriptor for it.
+    answers: usize,
+}
+
+/// What is known of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    pub(crate) waiting: usize,
+    pub(crate) answers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +179,10 @@ pub(crate) struct Tally {
     pub(crate) is_shut: bool,
     /// When it was last written, there was not room for all.
     pub(crate) was_full: bool,
+    /// It has had a peer.
+    pub(crate) has_connected: bool,
+    /// How connecting failed, or that a reset has reached it.
+    pub(crate) failed: Option<io::ErrorKind>,
 }
 
 fn would_block<T>() -> io::Result<T> {
@@ -236,6 +253,8 @@ impl Network {
                 next_port: FREE_PORT,
                 carried: Carried::default(),
                 channels: BTreeMap::new(),
+                denied: BTreeMap::new(),
+                writes: Vec::new(),
                 happened: None,
             }),
         })
@@ -252,6 +271,7 @@ impl Network {
         let place = place.map_or(host, |dead| state.places[dead]);
         state.dead.push(false);
         state.places.push(place);
+        state.writes.push(0);
         drop(state);
         Arc::new(Process {
             network: Arc::clone(self),
@@ -311,6 +331,12 @@ impl State {
             has_bytes: !stream.arrived.is_empty(),
             is_closed: stream.is_closed,
             is_shut: stream.is_shut,
+            has_connected: stream.peer.is_some(),
+            failed: match stream.phase {
+                Phase::Failed(kind) => Some(kind),
+                Phase::Reset => Some(io::ErrorKind::ConnectionReset),
+                Phase::Connecting { .. } | Phase::Open => None,
+            },
             ..stream.tally
         })
     }
@@ -327,6 +353,44 @@ impl State {
                 Node::Stream(peer) => peer.is_closed || stream.wants_room,
                 _ => false,
             })
+    }
+
+    /// What waits at the listener of a channel, while it is open.
+    pub(crate) fn backlog(&self, host: usize, channel: ChannelNumber) -> Option<Backlog> {
+        self.listener_of(host, channel).map(|listener| Backlog {
+            waiting: listener.backlog.len(),
+            answers: listener.answers,
+        })
+    }
+
+    /// Where the listener of a channel listens, while it is open.
+    pub(crate) fn listens_at(&self, host: usize, channel: ChannelNumber) -> Option<Address> {
+        match &self.listener_of(host, channel)?.endpoint {
+            Endpoint::Tcp(at) => Address::tcp(at.ip().to_string(), at.port()).ok(),
+            Endpoint::Uds(path) => Address::uds(path).ok(),
+        }
+    }
+
+    fn listener_of(&self, host: usize, channel: ChannelNumber) -> Option<&Listener> {
+        let descriptor = self.channels.get(&(host, channel))?;
+        match &self.nodes[descriptor.0] {
+            Node::Listener(listener) => Some(listener),
+            _ => None,
+        }
+    }
+
+    /// How often something was denied to a host before there was a socket.
+    pub(crate) fn denied(&self, host: usize, status: Status) -> usize {
+        self.denied.get(&(host, status)).copied().unwrap_or(0)
+    }
+
+    fn deny(&mut self, host: usize, status: Status) {
+        *self.denied.entry((host, status)).or_default() += 1;
+    }
+
+    /// How often something was written on this host.
+    pub(crate) fn writes(&self, host: usize) -> usize {
+        self.writes[host]
     }
 
     fn stream_of(&self, host: usize, channel: ChannelNumber) -> Option<&Stream> {
@@ -425,10 +489,12 @@ impl System for Process {
     /// Hosts are named by their numbers: `host-0`, `host-1` and so on.
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let number = host.strip_prefix("host-").and_then(|it| it.parse().ok());
-        match number {
-            Some(number) => Ok(vec![ip_of(number)]),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
+        let Some(number) = number else {
+            let mut state = self.network.state();
+            state.deny(self.host, Status::NAME_NOT_RESOLVED);
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        Ok(vec![ip_of(number)])
     }
 
     fn read(&self, stream: Descriptor, buffer: &mut [u8]) -> io::Result<usize> {
@@ -436,7 +502,10 @@ impl System for Process {
     }
 
     fn write(&self, stream: Descriptor, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.network.state().write(stream, slices)
+        let mut state = self.network.state();
+        let written = state.write(stream, slices)?;
+        state.writes[self.host] += 1;
+        Ok(written)
     }
 
     fn shutdown_write(&self, stream: Descriptor) {

@@ -138,7 +138,11 @@ impl State {
                 stream.end = Some(end);
                 self.channels.insert(end, what);
             }
-            Node::Listener(listener) => listener.poller = Some(at),
+            Node::Listener(listener) => {
+                listener.poller = Some(at);
+                let end = (listener.host, channel_of(token));
+                self.channels.insert(end, what);
+            }
             Node::Poller(poller) => poller.outer = Some(at),
             Node::Closed => {}
         }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tofu::simulation::{Descriptor, Endpoint};
+use tofu::{
+    Status,
+    simulation::{Descriptor, Endpoint},
+};
 
 use super::{Listener, Node, Phase, State, Stream, would_block};
 
@@ -21,10 +24,12 @@ impl State {
         }
         let descriptors = self.faults.descriptors;
         if self.random.percent(descriptors) {
+            self.deny(host, Status::TOO_MANY_OPEN_FILES);
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
         if matches!(to, Endpoint::Uds(_)) {
             let Some(listener) = self.listener_at(to) else {
+                self.deny(host, Status::CONNECT_REFUSED);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             };
             if let Node::Listener(listening) = &self.nodes[listener.0]
@@ -76,6 +81,7 @@ impl State {
             path @ Endpoint::Uds(_) => path.clone(),
         };
         if self.listeners.contains_key(&endpoint) {
+            self.deny(host, Status::ADDRESS_IN_USE);
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let listener = self.add(Node::Listener(Listener {
@@ -84,6 +90,7 @@ impl State {
             backlog: VecDeque::new(),
             backlog_max,
             poller: None,
+            answers: 0,
         }));
         self.listeners.insert(endpoint.clone(), listener);
         Ok((listener, endpoint))
@@ -98,6 +105,7 @@ impl State {
         if listening.backlog.is_empty() {
             return would_block();
         }
+        listening.answers += 1;
         if is_out {
             return Err(io::Error::from_raw_os_error(EMFILE));
         }

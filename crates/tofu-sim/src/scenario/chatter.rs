@@ -120,7 +120,8 @@ pub(super) struct Chatter {
     opened: usize,
     wakes: usize,
     next_id: u64,
-    notified: (usize, usize),
+    /// Notifications that it has given.
+    notified: u32,
     is_finishing: bool,
 }
 
@@ -138,7 +139,7 @@ impl Chatter {
             held: Vec::new(),
             wakes: 0,
             next_id: 0,
-            notified: (0, 0),
+            notified: 0,
             is_finishing: false,
         }
     }
@@ -477,8 +478,8 @@ impl Application for Chatter {
                 self.closed.push(channel);
             }
             Event::PoolEmpty => self.let_go(group.now()),
-            Event::Notified(_) => self.notified.1 += 1,
-            Event::Listening { .. } => {}
+            // What they have to say is the ledger's to check.
+            Event::Notified(_) | Event::Listening { .. } => {}
         }
         if self.is_done() {
             group.leave();
@@ -510,8 +511,10 @@ impl Application for Chatter {
             self.be_mischievous(group);
         }
         if group.random().percent(10) {
-            self.notified.0 += 1;
-            group.notify(None);
+            self.notified += 1;
+            let message = Message::signal(ChannelNumber::UNASSIGNED);
+            let message = message.with_body(self.notified.to_be_bytes());
+            group.notify((self.notified % 2 == 1).then_some(message));
         }
         if group.random().percent(self.plan.byes)
             && let Some(channel) = self.pick(group)

@@ -112,6 +112,7 @@ impl World {
         if is_over {
             self.is_shut_down(index);
         } else if is_idle {
+            self.shared.ledger.found_nothing(index);
             self.with_application(index, |application, group| application.idle(group));
         }
         self.comes_back(index, heard);
@@ -142,13 +143,17 @@ impl World {
 
     /// Receives some events, and tells the application. Returns how many.
     fn receive(&mut self, index: usize, max: usize) -> Result<usize, RecvError> {
+        let host = self.groups[index].host;
+        let driven = self.drives(host);
         let group = &mut self.groups[index];
         let Some(channels) = &mut group.channels else {
             return Ok(0);
         };
         match group.receiving {
             Receiving::OneByOne => {
-                let Some(event) = channels.try_recv()? else {
+                let event = channels.try_recv()?;
+                self.has_driven(driven);
+                let Some(event) = event else {
                     return Ok(0);
                 };
                 self.hear(index, event);
@@ -156,7 +161,9 @@ impl World {
             }
             Receiving::AsTask => {
                 let waker = Waker::from(Arc::clone(&group.woken));
-                match channels.poll_recv(&mut Context::from_waker(&waker)) {
+                let polled = channels.poll_recv(&mut Context::from_waker(&waker));
+                self.has_driven(driven);
+                match polled {
                     Poll::Pending => Ok(0),
                     Poll::Ready(event) => {
                         self.hear(index, event?);
@@ -167,6 +174,7 @@ impl World {
             Receiving::Many => {
                 let mut events = mem::take(&mut group.events);
                 let count = simulation::try_recv_many(channels, &mut events, max)?;
+                self.has_driven(driven);
                 for event in &mut events {
                     // What it has read goes back to the driver, but for what the application takes.
                     let event = mem::replace(event, Event::PoolEmpty);

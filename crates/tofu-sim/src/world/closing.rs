@@ -89,11 +89,13 @@ impl World {
     }
 
     pub(super) fn go_on_closing(&mut self, index: usize) {
+        let host = self.groups[index].host;
+        let driven = self.drives(host);
         let group = &mut self.groups[index];
         let report = group.closing.as_mut().and_then(Closing::turn);
+        self.has_driven(driven);
         if let Some(report) = report {
-            group.closing = None;
-            let host = group.host;
+            self.groups[index].closing = None;
             self.report(host, &report, Some(index));
         }
         self.comes_back(index, 0);

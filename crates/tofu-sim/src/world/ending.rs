@@ -41,6 +41,10 @@ impl World {
             self.checked(checked)?;
         }
         let gentle = self.faults_met().is_gentle();
+        if gentle {
+            let checked = self.nobody_was_late();
+            self.checked(checked)?;
+        }
         let checked = {
             let state = self.shared.network.state();
             self.shared.ledger.finish(gentle, &state)
@@ -103,6 +107,25 @@ impl World {
             .map(|engine| engine.metrics().channels_open)
             .sum();
         format!("{serving} groups serve, {closing} close, {open} channels are open")
+    }
+
+    /// Where nothing goes wrong, everything comes in time, unless a process was stopped.
+    fn nobody_was_late(&self) -> Result<(), Broken> {
+        if self.hosts.iter().any(|host| !host.stopped_until.is_zero()) {
+            return Ok(());
+        }
+        let limits = |host: usize| &self.hosts[host].limits;
+        self.shared.ledger.nobody_ran_out_of_time(limits)?;
+        for (index, host) in self.hosts.iter().enumerate() {
+            let metrics = host.engine.as_ref().map(Engine::metrics);
+            let late = metrics.map_or(0, |metrics| metrics.hello_timeouts);
+            if late > 0 && host.limits.hello_timeout >= Duration::from_secs(60) {
+                let how =
+                    format!("nothing went wrong, and {late} hellos came late to host {index}");
+                return Err(Broken::new(Promise::Grace, how));
+            }
+        }
+        Ok(())
     }
 
     fn all_came_back(&mut self, host: usize) -> Result<(), Broken> {

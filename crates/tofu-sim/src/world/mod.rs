@@ -53,7 +53,6 @@ pub struct World {
     chance: Chance,
     steps: usize,
     steps_max: usize,
-    looked_at: Duration,
     /// Processes that were killed, and times that one was stopped.
     crashes: usize,
     stops: usize,
@@ -105,7 +104,6 @@ impl World {
             chance,
             steps: 0,
             steps_max: STEPS_MAX,
-            looked_at: Duration::ZERO,
             crashes: 0,
             stops: 0,
             may_crash: false,
@@ -199,7 +197,7 @@ impl World {
             events: Vec::new(),
             is_told_to_finish: false,
         });
-        self.shared.ledger.add_group();
+        self.shared.ledger.add_group(host.0);
         let index = self.groups.len() - 1;
         self.shared.note(|| {
             format!(

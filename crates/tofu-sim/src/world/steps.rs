@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Failure, World};
-use crate::{Broken, Promise, broken::caught, ledger::Ledger};
+use crate::{Broken, Promise, broken::caught};
 
 /// Steps from one look at the bounds to the next.
 const STEPS_UNTIL_LOOK: usize = 16;
@@ -16,6 +16,13 @@ enum Actor {
     Group(usize),
     Shutdown(usize),
     Chance,
+}
+
+/// A host of which a group is driven.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Driven {
+    host: usize,
+    writes_before: usize,
 }
 
 impl World {
@@ -111,17 +118,21 @@ impl World {
 
     fn keep(&mut self, host: usize) {
         let lag_max = self.lag_max(self.faults.keeper_lag_max);
+        let driven = self.drives(host);
         let state = &mut self.hosts[host];
         let Some(keeper) = &mut state.keeper else {
             return;
         };
         let before = self.shared.network.state().carried;
         keeper.turn();
+        let patience = keeper.patience();
+        self.has_driven(driven);
         let (now, after, has_happened) = {
             let state = self.shared.network.state();
             (state.now, state.carried, state.has_happened())
         };
-        state.keeper_due = keeper.patience().map(|patience| now + patience);
+        let state = &mut self.hosts[host];
+        state.keeper_due = patience.map(|patience| now + patience);
         state.keeper_lag = self.shared.random.duration(lag_max);
         if after != before || has_happened {
             let (read, written) = (after.read - before.read, after.written - before.written);
@@ -129,6 +140,28 @@ impl World {
                 format!("host {host}'s keeper looks: {read} bytes read, {written} written")
             });
         }
+    }
+
+    /// A group of this host may be driven now: the ledger is to know whether the pool has messages to receive into.
+    pub(super) fn drives(&mut self, host: usize) -> Driven {
+        let state = &self.hosts[host];
+        let has_messages = state
+            .engine
+            .as_ref()
+            .is_some_and(|engine| engine.metrics().pool_messages_out < state.limits.pool_messages);
+        self.shared.ledger.drives(host, has_messages);
+        let writes_before = self.shared.network.state().writes(host);
+        Driven {
+            host,
+            writes_before,
+        }
+    }
+
+    /// It was driven.
+    pub(super) fn has_driven(&mut self, driven: Driven) {
+        let writes = self.shared.network.state().writes(driven.host);
+        let writes = writes - driven.writes_before;
+        self.shared.ledger.has_driven(driven.host, writes);
     }
 
     /// Once the end has come, nobody is slow any more.
@@ -151,20 +184,22 @@ impl World {
             };
             let metrics = engine.metrics();
             has_messages.push(metrics.pool_messages_out < host.limits.pool_messages);
-            let checked = Ledger::bounds(index, &metrics, &host.limits);
+            let checked = {
+                let state = self.shared.network.state();
+                let ledger = &self.shared.ledger;
+                ledger.bounds(index, &metrics, &host.limits, &state)
+            };
             self.shared.hold(checked);
         }
         let checked = {
             let state = self.shared.network.state();
             let now = state.now;
-            let looked_at = std::mem::replace(&mut self.looked_at, now);
             self.shared.ledger.progress(
                 now,
                 &state,
                 self.faults.keeper_lag_max,
                 |host| has_messages[host],
-                // Also who was stopped only between the last look and this one: it has had no time.
-                |host| self.hosts[host].stopped_until > looked_at,
+                |host| self.hosts[host].stopped_until,
             )
         };
         self.shared.hold(checked);
