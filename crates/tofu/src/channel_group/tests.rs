@@ -412,6 +412,27 @@ fn while_a_name_is_looked_up_others_are_served() {
     assert_eq!(refused.channel(), Some(asked.channel), "{refused:?}");
 }
 
+/// The rest of a frame has come in time.
+#[test]
+fn a_late_driver_reads_before_a_group_that_closes_blames_a_peer() {
+    let place = Place::new();
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let (group, mut peers) = opened(&place, &engine, 1);
+    let mut driver = group.group.take_seat().expect("not forked");
+    let signal = signal_frame(1_000);
+    let (begun, rest) = signal.split_at(500);
+    peers[0].write_all(begun).expect("connected");
+    assert!(turn(&mut driver, &group).is_empty());
+    peers[0].write_all(rest).expect("connected");
+    let late = group.group.engine.clock.now() + Duration::from_secs(3_600);
+    group
+        .group
+        .retire(Mode::Leaving(late + Duration::from_secs(1)));
+    Reactor::look_around(&mut driver, &group.group, late);
+    let heard: Vec<_> = events(driver.inbox()).collect();
+    assert!(matches!(heard[..], [Event::Message(_)]), "{heard:?}");
+}
+
 /// The answer to its bye has come in time.
 #[test]
 fn a_late_driver_reads_before_it_ends_a_group_that_leaves() {
