@@ -2,7 +2,7 @@
 
 mod call;
 mod poster;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 use std::{

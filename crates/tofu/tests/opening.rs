@@ -16,7 +16,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use support::*;
 use tofu::{
-    Address, ChannelGroup, ChannelNumber, Engine, Event, Message, OpCode, Options, Status,
+    Address, ChannelGroup, ChannelNumber, Engine, Message, OpCode, Options, Status,
     testing::TemporaryUds,
 };
 

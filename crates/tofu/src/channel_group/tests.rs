@@ -392,7 +392,9 @@ fn while_a_name_is_looked_up_others_are_served() {
     let (mut group, mut peers) = opened(&place, &engine, 1);
     let busy = (0..resolve::THREADS_MAX).map(|_| {
         let (let_go, gate) = mpsc::channel::<()>();
-        let waits = move |_| drop(gate.recv());
+        let waits = move |_| {
+            let _ = gate.recv();
+        };
         let resolver = &group.group.engine.resolver;
         resolver.resolve("127.0.0.1", 1, Box::new(waits));
         let_go

@@ -7,22 +7,26 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
-    task::Waker,
     time::Duration,
 };
 
 use mio::Token;
 use tofu_proto::Instant;
 
+#[cfg(not(loom))]
+use super::ward::LOOKS_MAX;
 use super::{
     rest::{GATHERED_WAIT_MAX, Gathered, NEVER, Rest},
-    ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, LOOKS_MAX, Ward},
+    ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, Ward},
 };
 #[cfg(loom)]
 use crate::sync::models::Bell;
+#[cfg(not(loom))]
 use crate::{
     Options,
     engine::{Clock, Shared},
+};
+use crate::{
     net::{Network, Poller, Registry},
     reactor::seat::{Driver, Nudge, Seat},
     sync::{Mutex, Ordering, lock},
@@ -376,7 +380,7 @@ fn a_task_that_waits_calls_the_keeper_unless_it_watches() {
         group.rest().watched(is_watched);
         let mut driver = group.take_seat().expect("not forked");
         if has_task {
-            driver.wake_later(Waker::noop());
+            driver.wake_later(std::task::Waker::noop());
         }
         group.leave(driver, 0);
         assert_eq!(
