@@ -21,7 +21,7 @@ mod kind;
 mod server;
 mod verdict;
 
-use std::{fs, process::ExitCode};
+use std::{fs, process::ExitCode, thread};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -98,6 +98,7 @@ fn part(role: &str, rest: &[String]) -> Fallible {
     match (role, rest) {
         ("server", []) => server::run(),
         ("honest", [address]) => honest::run(address),
+        ("spinner", []) => spin(),
         ("enemy", [address, nth, tick_ms, kinds @ ..]) => {
             enemy::run(address, nth.parse()?, tick_ms.parse()?, kinds)
         }
@@ -144,6 +145,7 @@ fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
     } else {
         (&[], &["chrt", "--idle", "0"])
     };
+    let _awake = awake(arguments)?;
     let mut server = Companion::start(ours, &["--part", "server"])?;
     let address = server.hear_word("listening")?;
     let mut honest = Companion::start(ours, &["--part", "honest", &address])?;
@@ -182,6 +184,30 @@ fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
         .iter()
         .map(|kind| (*kind, (share(*kind, arguments) * ENEMIES) as u64));
     Ok(row(&army.collect::<Vec<_>>(), &seen))
+}
+
+/// A virtual core that has nothing to do is given to others, and comes back late: it would be slower in peace than beside
+/// those who keep it busy. So each has something to do, for which nobody has to wait. Where the hostile peers themselves
+/// run only when nobody else wants to, that would be at their cost.
+fn awake(arguments: &Arguments) -> Fallible<Vec<Companion>> {
+    if !arguments.first {
+        return Ok(Vec::new());
+    }
+    let cores = thread::available_parallelism()?.get();
+    let spinners =
+        (0..cores).map(|_| Companion::start(&["chrt", "--idle", "0"], &["--part", "spinner"]));
+    spinners.collect()
+}
+
+/// Until its input ends.
+fn spin() -> ! {
+    thread::spawn(|| {
+        for _ in std::io::stdin().lines() {}
+        std::process::exit(0)
+    });
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// How many of a kind each hostile process has.
