@@ -1,8 +1,12 @@
 //! Worlds as somebody builds them who tests a protocol of their own.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
-use tofu::{Address, ChannelNumber, Event, Message, OpCode, Status};
+use tofu::{Address, ChannelNumber, Event, Message, OpCode, Refusal, Status};
 use tofu_sim::{Application, Faults, Group, Host, Limits, Promise, Scenario, World, run_seeds};
 
 /// Answers whatever can be answered.
@@ -24,6 +28,11 @@ impl Application for Echo {
     }
 }
 
+fn greet(whom: &Address, group: &mut Group<'_>) -> ChannelNumber {
+    let hello = group.post(Message::hello_request(whom));
+    hello.expect("a good address").channel
+}
+
 /// Asks so many times, one after the other, and tells what it heard.
 struct Asks {
     whom: Address,
@@ -42,9 +51,7 @@ enum Fails {
 
 impl Application for Asks {
     fn start(&mut self, group: &mut Group<'_>) {
-        group
-            .post(Message::hello_request(&self.whom))
-            .expect("a good address");
+        greet(&self.whom, group);
     }
 
     fn hear(&mut self, event: Event, group: &mut Group<'_>) {
@@ -156,8 +163,7 @@ struct Persists {
 
 impl Application for Persists {
     fn start(&mut self, group: &mut Group<'_>) {
-        let hello = Message::hello_request(&self.whom);
-        group.post(hello).expect("a good address");
+        greet(&self.whom, group);
     }
 
     fn hear(&mut self, event: Event, group: &mut Group<'_>) {
@@ -341,8 +347,7 @@ struct Keeps {
 
 impl Application for Keeps {
     fn start(&mut self, group: &mut Group<'_>) {
-        let hello = Message::hello_request(&self.whom);
-        group.post(hello).expect("a good address");
+        greet(&self.whom, group);
     }
 
     fn hear(&mut self, event: Event, _: &mut Group<'_>) {
@@ -532,4 +537,80 @@ fn a_run_that_seems_endless_is_ended_unless_more_steps_are_allowed() {
         failure.broken.how.contains("World::allow_steps"),
         "{failure}"
     );
+}
+
+/// Posts a message of 65,551 bytes, and then larger ones, whenever it hears of room.
+struct Fills {
+    whom: Address,
+    channel: ChannelNumber,
+    drained: Rc<Cell<usize>>,
+}
+
+impl Fills {
+    fn large(&self) -> Message {
+        Message::signal(self.channel).with_body(vec![7; 65_535])
+    }
+}
+
+impl Application for Fills {
+    fn start(&mut self, group: &mut Group<'_>) {
+        self.channel = greet(&self.whom, group);
+    }
+
+    fn hear(&mut self, event: Event, group: &mut Group<'_>) {
+        match event {
+            // By then the peer is stopped.
+            Event::Message(hello) if hello.op_code() == OpCode::HelloResponse => {
+                group.wake_in(Duration::from_millis(20));
+            }
+            Event::Drained(_) => {
+                self.drained.set(self.drained.get() + 1);
+                self.post_larger(group);
+            }
+            _ => {}
+        }
+    }
+
+    fn wake(&mut self, group: &mut Group<'_>) {
+        group.post(self.large()).expect("nothing is queued");
+        self.post_larger(group);
+    }
+}
+
+impl Fills {
+    fn post_larger(&self, group: &mut Group<'_>) {
+        let larger = self.large().with_header("x", "y".repeat(30_000));
+        if let Err(error) = group.post(larger) {
+            assert!(matches!(error.refusal(), Refusal::QueueFull { .. }));
+        }
+    }
+}
+
+/// And not only that less is queued than before.
+#[test]
+fn who_is_told_of_room_has_room_for_what_was_refused() {
+    let faults = Faults {
+        buffer_max: 700,
+        ..Faults::none()
+    };
+    let mut world = World::with_faults(1, faults);
+    let small = Limits {
+        channel_queue_bytes: 16 + 2 * 65_535,
+        ..Limits::default()
+    };
+    let (server, client) = (world.engine(small.clone()), world.engine(small));
+    let whom = world.tcp(server, 7_000);
+    world.start(server, Echo(whom.clone()));
+    let drained = Rc::default();
+    let fills = Fills {
+        whom,
+        channel: ChannelNumber::UNASSIGNED,
+        drained: Rc::clone(&drained),
+    };
+    world.start(client, fills);
+    world.run(Duration::from_millis(10)).unwrap();
+    // Nothing is read: there is no room, and will be none.
+    world.stop(server, Duration::from_secs(1));
+    world.run(Duration::from_millis(30)).unwrap();
+    assert_eq!(drained.get(), 0, "times that it heard of room");
 }

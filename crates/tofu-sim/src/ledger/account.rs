@@ -67,10 +67,15 @@ impl Ledger {
     /// A group of this host may be driven now, while its pool has messages or not.
     pub(crate) fn drives(&mut self, host: usize, has_messages: bool) {
         // What waits for a group that leaves comes back while it is driven.
-        let leaves = |group: &Account| group.host == host && group.standing != Standing::Serves;
-        if has_messages || self.groups.iter().any(leaves) {
+        if has_messages || self.leaves(host) {
             self.messages_come_back(host, 1);
         }
+    }
+
+    /// Whether a group of this host leaves, or has left.
+    pub(super) fn leaves(&self, host: usize) -> bool {
+        let leaves = |group: &Account| group.host == host && group.standing != Standing::Serves;
+        self.groups.iter().any(leaves)
     }
 
     /// On this host messages came back to the pool, so many times at most.

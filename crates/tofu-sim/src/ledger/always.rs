@@ -11,6 +11,8 @@ use crate::{Limits, Promise, network::State};
 const SLACK: usize = 8 * 1024;
 /// Bytes in which a channel takes its part of the engine's bound.
 const STEP: usize = 4 * 1024;
+/// What the byes of a channel take that a group that closes says by itself.
+const OWN_BYES: usize = 2 * Header::LEN + STEP;
 /// How long what is gathered may wait, but for a keeper that the system lets wait: twice and more what is promised.
 const GATHERED_MAX: Duration = Duration::from_millis(10);
 /// How long nothing may happen that could.
@@ -59,13 +61,18 @@ impl Ledger {
                 continue;
             }
             let queued = end.queued(*name, network);
-            // A group that closes says bye by itself.
-            most += queued + 2 * Header::LEN + STEP;
+            most += queued + OWN_BYES;
             // What comes back counts until all has, and what is reported is not known before.
             let serves = self.groups[end.group].standing == Standing::Serves;
             if serves && end.returns.is_none() {
                 least += queued;
             }
+        }
+        if self.leaves(host) {
+            // Also on channels of which no application has heard, and will not before there is a report.
+            let all = network.channels_of(host);
+            let unheard = all.filter(|channel| !self.ends.contains_key(&(host, *channel)));
+            most += unheard.count() * OWN_BYES;
         }
         (least, most)
     }

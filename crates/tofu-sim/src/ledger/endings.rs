@@ -139,6 +139,8 @@ impl Ledger {
                 let peer = other.and_then(|other| network.tally(other.0, other.1));
                 tally.is_disturbed || peer.is_none_or(|peer| peer.is_closed || peer.is_shut)
             }
+            // Who was away itself, stopped or slow, blames nobody whose bytes came in time.
+            Status::BYE_TIMEOUT | Status::FRAME_TIMEOUT if tally.unread > 0 => false,
             Status::BYE_TIMEOUT => now.saturating_sub(tally.moved) >= limits.bye_timeout || !serves,
             Status::FRAME_TIMEOUT => now.saturating_sub(tally.read_at) >= limits.frame_timeout,
             Status::CONNECT_TIMEOUT => {

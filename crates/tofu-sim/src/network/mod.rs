@@ -57,7 +57,7 @@ pub(crate) struct State {
     channels: BTreeMap<(usize, ChannelNumber), Descriptor>,
     /// What was denied to each host before there was a socket, and how often.
     denied: BTreeMap<(usize, Status), usize>,
-    /// How often something was written on each host.
+    /// How often each host has written, and there was room or an error.
     writes: Vec<usize>,
     /// What happened, for the trace.
     pub(crate) happened: Option<Vec<String>>,
@@ -341,18 +341,20 @@ impl State {
         })
     }
 
-    /// Whether the stream of a channel was connected, whatever became of it.
-    pub(crate) fn is_connected(&self, host: usize, channel: ChannelNumber) -> bool {
-        let stream = self.stream_of(host, channel);
-        stream.is_some_and(|it| matches!(it.phase, Phase::Open | Phase::Reset))
-    }
-
     fn is_blocked_uds(&self, stream: &Stream) -> bool {
         stream.is_uds()
             && stream.peer.is_none_or(|peer| match &self.nodes[peer.0] {
                 Node::Stream(peer) => peer.is_closed || stream.wants_room,
                 _ => false,
             })
+    }
+
+    /// All channels and listeners that this host ever had.
+    pub(crate) fn channels_of(&self, host: usize) -> impl Iterator<Item = ChannelNumber> {
+        let from = self.channels.range((host, ChannelNumber::UNASSIGNED)..);
+        from.map(|(name, _)| *name)
+            .take_while(move |name| name.0 == host)
+            .map(|(_, channel)| channel)
     }
 
     /// What waits at the listener of a channel, while it is open.
@@ -388,7 +390,7 @@ impl State {
         *self.denied.entry((host, status)).or_default() += 1;
     }
 
-    /// How often something was written on this host.
+    /// How often this host has written, and there was room or an error.
     pub(crate) fn writes(&self, host: usize) -> usize {
         self.writes[host]
     }
@@ -503,9 +505,11 @@ impl System for Process {
 
     fn write(&self, stream: Descriptor, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.network.state();
-        let written = state.write(stream, slices)?;
-        state.writes[self.host] += 1;
-        Ok(written)
+        let written = state.write(stream, slices);
+        // One that fails for good gives its message back as well.
+        let is_full = matches!(&written, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        state.writes[self.host] += usize::from(!is_full);
+        written
     }
 
     fn shutdown_write(&self, stream: Descriptor) {

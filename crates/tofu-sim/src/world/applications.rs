@@ -15,7 +15,7 @@ use tofu::{
     simulation::{self, Closing},
 };
 
-use super::{World, closing::blames_rightly};
+use super::World;
 use crate::{Application, Group, ledger::Scene, trace::told};
 
 /// The longest that an application with nothing to do keeps away.
@@ -199,12 +199,6 @@ impl World {
             network: &state,
         };
         let checked = self.shared.ledger.heard(index, &event, scene);
-        let checked = checked.and_then(|()| match &event {
-            Event::Closed {
-                channel, reason, ..
-            } => blames_rightly((host, *channel), *reason, &state),
-            _ => Ok(()),
-        });
         drop(state);
         self.shared.hold(checked);
         if let Event::Message(message) = &event

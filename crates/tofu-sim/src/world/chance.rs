@@ -152,7 +152,7 @@ impl World {
         if !self.may_crash {
             faults = faults.without("crashes").unwrap_or(faults);
         }
-        if !self.may_stop {
+        if !self.hosts.iter().any(|host| host.may_stop) {
             faults = faults.without("stops").unwrap_or(faults);
         }
         faults

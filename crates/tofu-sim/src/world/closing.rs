@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
-use tofu::{
-    Reason, Status,
-    simulation::{self, Closing, Shutdown},
-};
+use tofu::simulation::{self, Closing, Shutdown};
 
 use super::{
     World,
     applications::{GroupState, Nobody},
 };
 use crate::{
-    Broken, Promise,
     group::Wish,
-    ledger::{Checked, Name, Scene, Standing},
-    network::State,
+    ledger::{Scene, Standing},
 };
 
 impl World {
@@ -134,34 +129,8 @@ impl World {
         let ledger = &mut self.shared.ledger;
         let checked = ledger
             .reported(report, group.is_none(), scene)
-            .and_then(|()| group.map_or(Ok(()), |group| ledger.all_is_told(group)))
-            .and_then(|()| {
-                let mut closed = report.closed.iter();
-                closed.try_for_each(|(channel, reason)| {
-                    blames_rightly((host, *channel), *reason, &state)
-                })
-            });
+            .and_then(|()| group.map_or(Ok(()), |group| ledger.all_is_told(group)));
         drop(state);
         self.shared.hold(checked);
     }
-}
-
-/// Who was away himself, stopped or slow, blames nobody whose bytes, or whose connection, came in time.
-pub(super) fn blames_rightly(name: Name, reason: Reason, network: &State) -> Checked {
-    let (host, channel) = name;
-    let unread = network.tally(host, channel).unwrap_or_default().unread;
-    let has_come = match reason.status() {
-        Status::HELLO_TIMEOUT | Status::FRAME_TIMEOUT | Status::BYE_TIMEOUT => unread > 0,
-        Status::CONNECT_TIMEOUT => network.is_connected(host, channel),
-        _ => false,
-    };
-    if !has_come {
-        return Ok(());
-    }
-    let channel = channel.get();
-    let how = format!(
-        "host {host} channel {channel} is closed ({reason}), and what was waited for had come: {unread} bytes were \
-         not read"
-    );
-    Err(Broken::new(Promise::Closing, how))
 }

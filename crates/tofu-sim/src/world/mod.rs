@@ -56,9 +56,8 @@ pub struct World {
     /// Processes that were killed, and times that one was stopped.
     crashes: usize,
     stops: usize,
-    /// Whether there ever was a process to which chance might do that.
+    /// Whether there ever was a process that chance might kill.
     may_crash: bool,
-    may_stop: bool,
     is_ending: bool,
 }
 
@@ -107,7 +106,6 @@ impl World {
             crashes: 0,
             stops: 0,
             may_crash: false,
-            may_stop: false,
             is_ending: false,
         };
         world.keep_trace(LINES_SHOWN);
@@ -270,7 +268,6 @@ impl World {
     /// Lets the seed [stop](Self::stop) this process while the world [runs](Self::run), at moments that it decides, as
     /// often as [`Faults::stops`] says.
     pub fn may_stop(&mut self, host: Host) {
-        self.may_stop = true;
         self.hosts[host.0].may_stop = true;
     }
 

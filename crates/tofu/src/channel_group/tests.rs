@@ -280,6 +280,12 @@ fn turn(driver: &mut Driver<'_, Reactor>, group: &ChannelGroup) -> Inbox {
     mem::take(driver.inbox())
 }
 
+/// Has a peer stream: it is read after those who do not.
+fn streams(driver: &mut Driver<'_, Reactor>, group: &ChannelGroup, peer: &mut UnixStream) {
+    peer.write_all(&signal_frame(60_000)).expect("connected");
+    assert_eq!(turn(driver, group).len(), 1);
+}
+
 fn events(inbox: &mut Inbox) -> impl Iterator<Item = Event> {
     iter::from_fn(|| inbox.pop())
 }
@@ -321,10 +327,7 @@ fn however_much_others_ask_a_stream_is_begun_in_each_turn() {
     let engine = Engine::new(Options::default()).expect("an engine");
     let (group, mut peers) = opened(&place, &engine, ASKING + 1);
     let mut driver = group.group.take_seat().expect("not forked");
-    peers[0]
-        .write_all(&signal_frame(60_000))
-        .expect("connected");
-    assert_eq!(turn(&mut driver, &group).len(), 1, "it streams from now on");
+    streams(&mut driver, &group, &mut peers[0]);
     for _ in 0..3 {
         for (nth, peer) in peers.iter_mut().enumerate() {
             let len = if nth == 0 { 60_000 } else { 8_000 };
@@ -341,10 +344,7 @@ fn however_many_messages_others_send_a_stream_is_begun_in_each_turn() {
     let engine = Engine::new(Options::default().pool_messages(16, 16)).expect("an engine");
     let (group, mut peers) = opened(&place, &engine, ASKING + 1);
     let mut driver = group.group.take_seat().expect("not forked");
-    peers[0]
-        .write_all(&signal_frame(60_000))
-        .expect("connected");
-    assert_eq!(turn(&mut driver, &group).len(), 1, "it streams from now on");
+    streams(&mut driver, &group, &mut peers[0]);
     let small = signal_frame(10).repeat(100);
     for peer in &mut peers[1..] {
         peer.write_all(&small).expect("connected");

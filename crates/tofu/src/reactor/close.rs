@@ -90,12 +90,12 @@ impl Reactor {
     /// Tells the application that there is room again, in the channel's queue and in the engine's.
     fn make_room(&mut self, group: &Group, token: Token, peer: &mut Peer, bytes: usize) {
         let options = &group.engine.options;
-        let queued = peer.connection.queue().bytes();
+        let needed = peer.connection.queue().bytes() + bytes;
         // With bounds as small as two frames, half of them may still be too much for what was refused.
-        if !peer.has_short_queue(options) || queued + bytes > options.channel_queue_bytes_max {
+        if !peer.has_short_queue(options) || needed > options.channel_queue_bytes_max {
             return;
         }
-        let missing = peer.charge.missing(peer.connection.queue().bytes() + bytes);
+        let missing = peer.charge.missing(needed);
         if missing <= group.engine.budget.room() {
             peer.room = Room::Unasked;
             self.inbox.push(Event::Drained(number_of(token)));
@@ -215,23 +215,26 @@ impl Reactor {
             };
             let Channel { end, identity, .. } = &mut *channel;
             let over = match end {
-                // This driver may be late: what is due is looked at first, as ever.
-                End::Peer(peer) => match peer.connection.handle_timeout(self.now) {
-                    Some(_) if peer.connection.is_known() => {
-                        self.look_at_peer(group, token, peer, identity)
-                    }
-                    _ => Ok(()),
-                }
-                .and_then(|()| self.retire_peer(token, peer)),
+                End::Peer(peer) => self.retire_peer(group, token, peer, identity),
                 End::Listener(_) => Err(Status::CHANNEL_CLOSED.into()),
             };
             self.after(group, channel, over);
         }
     }
 
-    fn retire_peer(&mut self, token: Token, peer: &mut Peer) -> Result<(), Reason> {
+    fn retire_peer(
+        &mut self,
+        group: &Arc<Group>,
+        token: Token,
+        peer: &mut Peer,
+        identity: &mut Option<crate::Peer>,
+    ) -> Result<(), Reason> {
         if !peer.connection.is_known() {
             return Err(Status::SHUTDOWN_STARTED.into());
+        }
+        // This driver may be late: what is due is looked at first, as ever.
+        if peer.connection.handle_timeout(self.now).is_some() {
+            self.look_at_peer(group, token, peer, identity)?;
         }
         if self.mode.is_listening() {
             self.say_bye(peer);
@@ -271,8 +274,7 @@ impl Reactor {
         };
         for token in group.all_channels() {
             // This driver may be late: what came in time is here, and what is queued may leave.
-            self.bytes_read_before = self.bytes_read;
-            self.received = 0;
+            self.count_anew();
             if let Some(channel) = group.channel_at(token) {
                 self.feed(group, channel);
             }

@@ -307,8 +307,7 @@ impl Reactor {
     }
 
     fn see_to_what_was_left(&mut self, group: &Arc<Group>) {
-        self.received = 0;
-        self.bytes_read_before = self.bytes_read;
+        self.count_anew();
         for attention in group.take_attention() {
             self.attend(group, attention);
         }
@@ -317,6 +316,12 @@ impl Reactor {
         }
         self.expire(group);
         self.feed_starved(group);
+    }
+
+    /// What was received up to now is no reason to receive less from now on.
+    fn count_anew(&mut self) {
+        self.received = 0;
+        self.bytes_read_before = self.bytes_read;
     }
 
     /// Who was not read to the end is served before others use up what the turn can receive. Each turn another

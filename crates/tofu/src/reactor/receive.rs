@@ -25,8 +25,8 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
-/// Bytes of those that stream after which no other one of them is begun in a turn: an application that has much to do for each
-/// large message is not given many of them before those who ask now and then have their turn again.
+/// Bytes of those that stream after which no other one of them is begun in a turn: an application that has much to do
+/// for each large message is not given many of them before those who ask now and then have their turn again.
 const TURN_BYTES_MAX: u64 = 128 * 1024;
 
 /// Bytes that are read along with the rest of a large frame: as much of the next one as has it read straight to
