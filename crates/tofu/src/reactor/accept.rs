@@ -25,7 +25,7 @@ use crate::{
 
 /// Connections accepted from one listener in one turn: few, for each costs as much as many messages, and who is
 /// connected already waits for its answer.
-const ACCEPTS_MAX: usize = 8;
+const ACCEPTS_MAX: usize = 4;
 /// How long a listener pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -102,6 +102,8 @@ pub(crate) struct Reactor {
     is_hot: bool,
     /// Channels that are ready and stream: those of whom little is expected go first.
     streaming: Vec<(Token, Ready)>,
+    /// Those are not read in this turn, for the application is to have what the others brought.
+    streams_wait: bool,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeMap<Token, Pace>,
     /// The first of those that were unfinished in the last turn, by their pace.
@@ -132,6 +134,7 @@ impl Reactor {
             last_read: None,
             is_hot: false,
             streaming: Vec::new(),
+            streams_wait: false,
             unfinished: BTreeMap::new(),
             first_quiet: Token(0),
             first_streaming: Token(0),
@@ -427,7 +430,8 @@ impl Reactor {
     }
 
     /// First those of whom little is expected, then those that stream: each time who could not be read to the
-    /// end in the last turn, then whose socket is ready now.
+    /// end in the last turn, then whose socket is ready now. If the others brought anything, it may be a question, and
+    /// the application answers it before it is given what a stream brings: streams wait, but not for two turns in a row.
     fn dispatch(&mut self, group: &Arc<Group>) {
         if self.events.is_empty() && self.unfinished.is_empty() {
             return;
@@ -446,12 +450,23 @@ impl Reactor {
         self.bytes_read_before = self.bytes_read;
         let room = group.engine.pool.messages_per_turn();
         self.received = self.received.min(room - (room / 8).max(1));
-        self.go_on_with(group, Pace::Streaming);
+        self.streams_wait = !self.streams_wait && !self.inbox.is_empty() && self.has_streams();
+        if !self.streams_wait {
+            self.go_on_with(group, Pace::Streaming);
+        }
         let mut streaming = std::mem::take(&mut self.streaming);
         for (token, ready) in streaming.drain(..) {
             self.ready(group, token, ready, Pace::Streaming);
         }
         self.streaming = streaming;
+    }
+
+    fn has_streams(&self) -> bool {
+        !self.streaming.is_empty()
+            || self
+                .unfinished
+                .values()
+                .any(|pace| *pace == Pace::Streaming)
     }
 
     /// Sees to a channel whose socket is ready, unless it has to wait until it is the turn of its pace.
@@ -460,13 +475,17 @@ impl Reactor {
             return;
         };
         let Channel { end, identity, .. } = &mut *channel;
+        if turn == Pace::Quiet && end.pace() == Pace::Streaming {
+            return self.streaming.push((token, ready));
+        }
         let over = match end {
+            End::Listener(_) if self.streams_wait => {
+                self.come_back(token, Pace::Streaming);
+                Ok(())
+            }
             End::Listener(listener) => {
                 self.accept(group, token, listener);
                 Ok(())
-            }
-            End::Peer(peer) if peer.pace == Pace::Streaming && turn == Pace::Quiet => {
-                return self.streaming.push((token, ready));
             }
             End::Peer(peer) if matches!(peer.socket, Socket::Connecting { .. }) => {
                 self.check_connecting(group, token, peer, identity)

@@ -25,8 +25,8 @@ use crate::{
 /// Reads from one socket in one turn.
 const READS_MAX: usize = 4;
 
-/// Bytes of those that stream after which no other one of them is begun in a turn: an application that has much to do
-/// for each large message is not given many of them before those who ask now and then have their turn again.
+/// Bytes of those that stream after which none of them is read on in a turn: an application that has much to do for
+/// each large message is not given many of them before those who ask now and then have their turn again.
 const TURN_BYTES_MAX: u64 = 128 * 1024;
 
 /// Bytes that are read along with the rest of a large frame: as much of the next one as has it read straight to
@@ -106,11 +106,14 @@ impl Reactor {
         if ready.writable {
             peer.handle_writable(&group.registry, token, self.now);
         }
-        if ready.readable || ready.ends || peer.is_broken() {
-            self.read(group, token, peer, ready.ends)
-        } else {
-            Ok(())
+        if !(ready.readable || ready.ends || peer.is_broken()) {
+            return Ok(());
         }
+        if peer.pace == Pace::Streaming && self.streams_wait {
+            self.come_back(token, peer.pace);
+            return Ok(());
+        }
+        self.read(group, token, peer, ready.ends)
     }
 
     /// Reads the channel from which the next message is likely to come, without asking the poller whether
@@ -275,8 +278,8 @@ impl Reactor {
                 // What the turn has no room for would have to be copied. Half of the room is for the others.
                 let room = group.engine.pool.messages_per_turn();
                 let share = if reads == 0 { room } else { room / 2 };
-                let may_begin = reads > 0 || peer.pace == Pace::Quiet || !self.has_read_enough();
-                if self.received >= share || !may_begin {
+                let may_read = peer.pace == Pace::Quiet || !self.has_read_enough();
+                if self.received >= share || !may_read {
                     break;
                 }
                 // Else what was read would have to be kept.
@@ -321,7 +324,7 @@ impl Reactor {
         read
     }
 
-    /// Whether so much was read that those who stream wait for the next turn.
+    /// Whether those that stream brought as much as they may in this turn.
     fn has_read_enough(&self) -> bool {
         self.bytes_read - self.bytes_read_before >= TURN_BYTES_MAX
     }

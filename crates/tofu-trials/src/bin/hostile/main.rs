@@ -1,12 +1,11 @@
 //! Thousands of hostile peers beside ten honest ones: what the honest ones feel, and what the server holds.
 //!
 //! ```text
-//! cargo run --release -p tofu-trials --bin hostile -- [--peers 24000] [--seconds 6] [--first] [--together] [KIND...]
+//! cargo run --release -p tofu-trials --bin hostile -- [--peers 24000] [--seconds 6] [--apart] [--together] [KIND...]
 //! ```
 //!
 //! Each kind is measured alone, with its share of the peers, and then all of them at once. A server, the
-//! honest clients and two processes of hostile peers run on this machine; the hostile ones run when
-//! nobody else wants a processor, for elsewhere they would have their own.
+//! honest clients and two processes of hostile peers run on this machine; `places` says on which of its cores.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -18,10 +17,11 @@ mod counted;
 mod enemy;
 mod honest;
 mod kind;
+mod places;
 mod server;
 mod verdict;
 
-use std::{fs, process::ExitCode, thread};
+use std::{process::ExitCode, thread};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -31,6 +31,7 @@ use self::{
     counted::{Counted, What},
     honest::Latencies,
     kind::Kind,
+    places::{Places, Wrapper},
     verdict::{Seen, Troop, Verdict},
 };
 
@@ -52,10 +53,10 @@ struct Arguments {
     /// How long each is measured, alone and beside the hostile peers, 2 s at a time.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// The server and the honest clients come before all else on this machine, which others keep busy: they
-    /// have real-time priority, and the hostile peers an ordinary one.
+    /// The server and the honest clients have a core of their own, as if the hostile peers were on another machine. Else
+    /// these run when nobody else wants a core.
     #[arg(long)]
-    first: bool,
+    apart: bool,
     /// Hostile peers of which each has its moment within so many milliseconds act at the same time: the more, the more
     /// they act as one.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=500))]
@@ -106,18 +107,12 @@ fn part(role: &str, rest: &[String]) -> Fallible {
     }
 }
 
-/// The system stops whoever has real-time priority and never sleeps, for some 50 ms of each second, unless told not to.
-fn warn_of_throttling() {
-    const LIMIT: &str = "/proc/sys/kernel/sched_rt_runtime_us";
-    if fs::read_to_string(LIMIT).is_ok_and(|limit| limit.trim() != "-1") {
-        eprintln!("a busy server will be stopped again and again: echo -1 > {LIMIT}");
-    }
-}
-
 fn measure(arguments: &Arguments) -> Fallible<bool> {
-    if arguments.first {
-        warn_of_throttling();
-    }
+    let places = if arguments.apart {
+        Places::apart()?
+    } else {
+        Places::shared()
+    };
     println!(
         "| hostile peers | date | peers, connected at least | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
     );
@@ -133,22 +128,19 @@ fn measure(arguments: &Arguments) -> Fallible<bool> {
     let armies = alone.map(|kind| vec![*kind]);
     let together = together.then(|| kinds.clone());
     for army in armies.chain(together) {
-        holds &= battle(&army, arguments)?;
+        holds &= battle(&army, arguments, &places)?;
     }
     Ok(holds)
 }
 
 /// Measures in peace, then beside these, and prints the row.
-fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
-    let (ours, theirs): (&[&str], &[&str]) = if arguments.first {
-        (&["chrt", "--fifo", "1"], &[])
-    } else {
-        (&[], &["chrt", "--idle", "0"])
-    };
-    let _awake = awake(arguments)?;
-    let mut server = Companion::start(ours, &["--part", "server"])?;
+fn battle(kinds: &[Kind], arguments: &Arguments, places: &Places) -> Fallible<bool> {
+    let spinners = places.spinners.iter();
+    let spinners = spinners.map(|place| Companion::start(place, &["--part", "spinner"]));
+    let _awake: Vec<Companion> = spinners.collect::<Fallible<_>>()?;
+    let mut server = Companion::start(&places.server, &["--part", "server"])?;
     let address = server.hear_word("listening")?;
-    let mut honest = Companion::start(ours, &["--part", "honest", &address])?;
+    let mut honest = Companion::start(&places.honest, &["--part", "honest", &address])?;
     honest.hear_word("ready")?;
     let mut latencies = || -> Fallible<Latencies> {
         honest.tell(&WINDOW_SECONDS.to_string())?;
@@ -167,7 +159,7 @@ fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
         ..Seen::default()
     };
 
-    let mut enemies = enemies(kinds, arguments, theirs, &address)?;
+    let mut enemies = enemies(kinds, arguments, &places.enemies, &address)?;
     let mut beside = Vec::new();
     for _ in 0..windows {
         beside.push(latencies()?);
@@ -184,19 +176,6 @@ fn battle(kinds: &[Kind], arguments: &Arguments) -> Fallible<bool> {
         .iter()
         .map(|kind| (*kind, (share(*kind, arguments) * ENEMIES) as u64));
     Ok(row(&army.collect::<Vec<_>>(), &seen))
-}
-
-/// A virtual core that has nothing to do is given to others, and comes back late: it would be slower in peace than beside
-/// those who keep it busy. So each has something to do, for which nobody has to wait. Where the hostile peers themselves
-/// run only when nobody else wants to, that would be at their cost.
-fn awake(arguments: &Arguments) -> Fallible<Vec<Companion>> {
-    if !arguments.first {
-        return Ok(Vec::new());
-    }
-    let cores = thread::available_parallelism()?.get();
-    let spinners =
-        (0..cores).map(|_| Companion::start(&["chrt", "--idle", "0"], &["--part", "spinner"]));
-    spinners.collect()
 }
 
 /// Until its input ends.
@@ -219,7 +198,7 @@ fn share(kind: Kind, arguments: &Arguments) -> usize {
 fn enemies(
     kinds: &[Kind],
     arguments: &Arguments,
-    wrapper: &[&str],
+    place: &Wrapper,
     address: &str,
 ) -> Fallible<Vec<Companion>> {
     let orders = kinds.iter().map(|kind| {
@@ -234,7 +213,7 @@ fn enemies(
         let nth = nth.to_string();
         let mut args = vec!["--part", "enemy", address, &nth, &tick_ms];
         args.extend(orders.iter().map(String::as_str));
-        enemies.push(Companion::start(wrapper, &args)?);
+        enemies.push(Companion::start(place, &args)?);
     }
     for enemy in &enemies {
         enemy.hear_word("ready")?;
