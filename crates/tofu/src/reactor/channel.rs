@@ -49,16 +49,6 @@ pub(crate) enum End {
     Peer(Box<Peer>),
 }
 
-impl End {
-    /// When it has its turn. What a listener accepts costs as much as many messages.
-    pub(super) fn pace(&self) -> Pace {
-        match self {
-            Self::Peer(peer) => peer.pace,
-            Self::Listener(_) => Pace::Streaming,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// The WelcomeRequest, until it is answered.

@@ -54,6 +54,8 @@ pub(crate) const WAKER: Token = Token(usize::MAX);
 const GROUP: Token = Token(usize::MAX - 1);
 /// Readiness events taken from the poller at once.
 const EVENTS_MAX: usize = 256;
+/// Turns in a row for which streams wait: of eight, one is theirs.
+const STREAMS_WAIT_MAX: usize = 7;
 /// Turns that the keeper makes for one group before it sees to the next.
 const KEEPER_TURNS_MAX: usize = 8;
 /// The poller waits no longer than this, for systems count its time in few bits.
@@ -102,8 +104,8 @@ pub(crate) struct Reactor {
     is_hot: bool,
     /// Channels that are ready and stream: those of whom little is expected go first.
     streaming: Vec<(Token, Ready)>,
-    /// Those are not read in this turn, for the application is to have what the others brought.
-    streams_wait: bool,
+    /// Turns in a row in which those were not read, for the application was to have what the others brought.
+    streams_waited: usize,
     /// Channels that were not read, or accepted from, to the end.
     unfinished: BTreeMap<Token, Pace>,
     /// The first of those that were unfinished in the last turn, by their pace.
@@ -134,7 +136,7 @@ impl Reactor {
             last_read: None,
             is_hot: false,
             streaming: Vec::new(),
-            streams_wait: false,
+            streams_waited: 0,
             unfinished: BTreeMap::new(),
             first_quiet: Token(0),
             first_streaming: Token(0),
@@ -431,7 +433,7 @@ impl Reactor {
 
     /// First those of whom little is expected, then those that stream: each time who could not be read to the
     /// end in the last turn, then whose socket is ready now. If the others brought anything, it may be a question, and
-    /// the application answers it before it is given what a stream brings: streams wait, but not for two turns in a row.
+    /// the application answers it before it is given what a stream brings: streams wait, but not for ever.
     fn dispatch(&mut self, group: &Arc<Group>) {
         if self.events.is_empty() && self.unfinished.is_empty() {
             return;
@@ -446,12 +448,14 @@ impl Reactor {
         }
         self.events = events;
         self.events.clear();
-        // However much the others brought, some stream is begun in each turn, and there are messages for it.
-        self.bytes_read_before = self.bytes_read;
-        let room = group.engine.pool.messages_per_turn();
-        self.received = self.received.min(room - (room / 8).max(1));
-        self.streams_wait = !self.streams_wait && !self.inbox.is_empty() && self.has_streams();
-        if !self.streams_wait {
+        if self.received > 0 && self.streams_waited < STREAMS_WAIT_MAX && self.has_streams() {
+            self.streams_waited += 1;
+        } else {
+            self.streams_waited = 0;
+            // However much the others brought, some stream is begun now, and there are messages for it.
+            self.bytes_read_before = self.bytes_read;
+            let room = group.engine.pool.messages_per_turn();
+            self.received = self.received.min(room - (room / 8).max(1));
             self.go_on_with(group, Pace::Streaming);
         }
         let mut streaming = std::mem::take(&mut self.streaming);
@@ -475,17 +479,11 @@ impl Reactor {
             return;
         };
         let Channel { end, identity, .. } = &mut *channel;
-        if turn == Pace::Quiet && end.pace() == Pace::Streaming {
-            return self.streaming.push((token, ready));
-        }
         let over = match end {
-            End::Listener(_) if self.streams_wait => {
-                self.come_back(token, Pace::Streaming);
-                Ok(())
-            }
-            End::Listener(listener) => {
-                self.accept(group, token, listener);
-                Ok(())
+            // To accept a connection costs as much as many messages.
+            End::Listener(_) => return self.come_back(token, Pace::Streaming),
+            End::Peer(peer) if peer.pace == Pace::Streaming && turn == Pace::Quiet => {
+                return self.streaming.push((token, ready));
             }
             End::Peer(peer) if matches!(peer.socket, Socket::Connecting { .. }) => {
                 self.check_connecting(group, token, peer, identity)

@@ -109,7 +109,7 @@ impl Reactor {
         if !(ready.readable || ready.ends || peer.is_broken()) {
             return Ok(());
         }
-        if peer.pace == Pace::Streaming && self.streams_wait {
+        if peer.pace == Pace::Streaming && self.streams_waited > 0 {
             self.come_back(token, peer.pace);
             return Ok(());
         }

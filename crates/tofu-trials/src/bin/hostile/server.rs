@@ -1,6 +1,8 @@
-//! The server under attack: it answers requests, looks at their text headers, and counts signals.
+//! The server under attack: it answers requests, looks at their text headers, and counts signals. Who does not take its
+//! answers gets none until there is room for them again.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -50,16 +52,29 @@ pub(crate) fn run() -> Fallible {
         }
     });
     let mut events = Vec::new();
+    // Channels whose queue is full. No answer is made for them that would be refused.
+    let mut full = HashSet::new();
     loop {
         group.recv_many(&mut events, 64)?;
         for event in events.drain(..) {
-            let Event::Message(message) = event else {
-                continue;
-            };
-            heard.fetch_add(1, Ordering::Relaxed);
-            if let Some(answer) = answer(&message) {
-                // What a peer does not take is its loss; it may also be gone.
-                let _ = has_room(group.post(answer));
+            match event {
+                Event::Message(message) => {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                    let channel = message.channel();
+                    if full.contains(&channel) {
+                        continue;
+                    }
+                    // Its peer may also be gone.
+                    if let Some(answer) = answer(&message)
+                        && has_room(group.post(answer)).is_ok_and(|has_room| !has_room)
+                    {
+                        full.insert(channel);
+                    }
+                }
+                Event::Drained(channel) | Event::Closed { channel, .. } => {
+                    full.remove(&channel);
+                }
+                _ => {}
             }
         }
     }
