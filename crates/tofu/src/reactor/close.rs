@@ -18,6 +18,9 @@ use crate::{
     group::{Group, number_of},
 };
 
+/// How often a channel is read before a late driver ends it: as much as sockets hold, and little of what still comes.
+const LAST_FEEDS_MAX: usize = 32;
+
 /// What the group as a whole is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -75,7 +78,7 @@ impl Reactor {
             return Err(status.into());
         }
         match peer.connection.handle_timeout(self.now) {
-            // It is read on in the next turn, and only then there is reason to complain.
+            // It is read on, and only then there is reason to complain.
             Some(_) if self.unfinished.contains_key(&token) => return Ok(()),
             Some(status) => return Err(status.into()),
             None => {}
@@ -274,9 +277,16 @@ impl Reactor {
         };
         for token in group.all_channels() {
             // This driver may be late: what came in time is here, and what is queued may leave.
-            self.count_anew();
-            if let Some(channel) = group.channel_at(token) {
+            for _ in 0..LAST_FEEDS_MAX {
+                let Some(channel) = group.channel_at(token) else {
+                    break;
+                };
+                self.count_anew();
+                self.unfinished.remove(&token);
                 self.feed(group, channel);
+                if !self.unfinished.contains_key(&token) {
+                    break;
+                }
             }
             if let Some(channel) = group.channel_at(token) {
                 self.end(group, channel, reason.into());

@@ -54,8 +54,8 @@ pub(crate) const WAKER: Token = Token(usize::MAX);
 const GROUP: Token = Token(usize::MAX - 1);
 /// Readiness events taken from the poller at once.
 const EVENTS_MAX: usize = 256;
-/// Turns in a row for which streams wait: of eight, one is theirs.
-const STREAMS_WAIT_MAX: usize = 7;
+/// How long streams wait for an application that answers others.
+const STREAMS_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Turns that the keeper makes for one group before it sees to the next.
 const KEEPER_TURNS_MAX: usize = 8;
 /// The poller waits no longer than this, for systems count its time in few bits.
@@ -104,9 +104,9 @@ pub(crate) struct Reactor {
     is_hot: bool,
     /// Channels that are ready and stream: those of whom little is expected go first.
     streaming: Vec<(Token, Ready)>,
-    /// Turns in a row in which those were not read, for the application was to have what the others brought.
-    streams_waited: usize,
-    /// Channels that were not read, or accepted from, to the end.
+    /// Since when streams are not read, nor connections accepted, for the application is to have first what others brought.
+    streams_wait_since: Option<Instant>,
+    /// Channels that were not read, or accepted from, to the end, or not at all.
     unfinished: BTreeMap<Token, Pace>,
     /// The first of those that were unfinished in the last turn, by their pace.
     first_quiet: Token,
@@ -136,7 +136,7 @@ impl Reactor {
             last_read: None,
             is_hot: false,
             streaming: Vec::new(),
-            streams_waited: 0,
+            streams_wait_since: None,
             unfinished: BTreeMap::new(),
             first_quiet: Token(0),
             first_streaming: Token(0),
@@ -241,6 +241,10 @@ impl Reactor {
             if was_quiet && !driver.is_busy(group) {
                 return Ok(false);
             }
+            if driver.has_task() && !driver.inbox.is_empty() {
+                // It is woken first.
+                return Ok(driver.is_busy(group));
+            }
             if group.rest().caller_turns() != callers {
                 break;
             }
@@ -299,7 +303,7 @@ impl Reactor {
         &mut self.inbox
     }
 
-    /// Sees to this channel once more in the next turn.
+    /// Sees to this channel, or to it once more, when those of its pace have their next turn.
     fn come_back(&mut self, token: Token, pace: Pace) {
         self.unfinished.insert(token, pace);
     }
@@ -432,13 +436,14 @@ impl Reactor {
     }
 
     /// First those of whom little is expected, then those that stream: each time who could not be read to the
-    /// end in the last turn, then whose socket is ready now. If the others brought anything, it may be a question, and
-    /// the application answers it before it is given what a stream brings: streams wait, but not for ever.
+    /// end in the last turn, then whose socket is ready now. What the first bring may be a question, and the
+    /// application answers it before it is given what streams bring: these wait, but not for long.
     fn dispatch(&mut self, group: &Arc<Group>) {
         if self.events.is_empty() && self.unfinished.is_empty() {
             return;
         }
         self.now = group.engine.clock.now();
+        let received_before = self.received;
         self.go_on_with(group, Pace::Quiet);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for (token, ready) in events.iter() {
@@ -448,14 +453,18 @@ impl Reactor {
         }
         self.events = events;
         self.events.clear();
-        if self.received > 0 && self.streams_waited < STREAMS_WAIT_MAX && self.has_streams() {
-            self.streams_waited += 1;
+        let brought = self.received - received_before;
+        let room = group.engine.pool.messages_per_turn();
+        let share_of_streams = (room / 8).max(1);
+        // Who has much to do is busy for long anyway.
+        let is_little = (1..=share_of_streams).contains(&brought);
+        if is_little && self.has_streams() && self.may_streams_wait() {
+            self.streams_wait_since.get_or_insert(self.now);
         } else {
-            self.streams_waited = 0;
+            self.streams_wait_since = None;
             // However much the others brought, some stream is begun now, and there are messages for it.
             self.bytes_read_before = self.bytes_read;
-            let room = group.engine.pool.messages_per_turn();
-            self.received = self.received.min(room - (room / 8).max(1));
+            self.received = self.received.min(room - share_of_streams);
             self.go_on_with(group, Pace::Streaming);
         }
         let mut streaming = std::mem::take(&mut self.streaming);
@@ -471,6 +480,11 @@ impl Reactor {
                 .unfinished
                 .values()
                 .any(|pace| *pace == Pace::Streaming)
+    }
+
+    fn may_streams_wait(&self) -> bool {
+        let since = self.streams_wait_since;
+        since.is_none_or(|since| self.now.since(since) < STREAMS_WAIT_MAX)
     }
 
     /// Sees to a channel whose socket is ready, unless it has to wait until it is the turn of its pace.

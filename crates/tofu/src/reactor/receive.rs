@@ -109,7 +109,8 @@ impl Reactor {
         if !(ready.readable || ready.ends || peer.is_broken()) {
             return Ok(());
         }
-        if peer.pace == Pace::Streaming && self.streams_waited > 0 {
+        let waits = peer.pace == Pace::Streaming && self.streams_wait_since.is_some();
+        if waits && !peer.connection.is_held() {
             self.come_back(token, peer.pace);
             return Ok(());
         }

@@ -54,7 +54,7 @@ struct Arguments {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// The server and the honest clients have a core of their own, as if the hostile peers were on another machine. Else
-    /// these run when nobody else wants a core.
+    /// the hostile peers run when nobody else wants a core.
     #[arg(long)]
     apart: bool,
     /// Hostile peers of which each has its moment within so many milliseconds act at the same time: the more, the more

@@ -9,7 +9,7 @@ use tofu_trials::Fallible;
 /// A program and its arguments, which end by running another one.
 pub(crate) type Wrapper = Vec<String>;
 
-/// Behind what each part is started.
+/// The command that starts each part.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) server: Wrapper,
@@ -29,8 +29,8 @@ impl Places {
         }
     }
 
-    /// The server has a core of its own, as if the hostile peers were on another machine. So have the honest clients, who
-    /// have little to do and are let to it at once: what they wait for is the server.
+    /// The hostile peers have no part of the server's core, as if they were on another machine. The honest clients do: they
+    /// have little to do, come first there, and what they wait for is the server.
     ///
     /// # Errors
     /// This process may use one core only.

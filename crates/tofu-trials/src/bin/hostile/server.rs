@@ -1,5 +1,5 @@
 //! The server under attack: it answers requests, looks at their text headers, and counts signals. Who does not take its
-//! answers gets none until there is room for them again.
+//! answers gets none to what it asks until there is room for them again.
 
 use std::{
     collections::HashSet,
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Fallible {
                 Event::Message(message) => {
                     heard.fetch_add(1, Ordering::Relaxed);
                     let channel = message.channel();
-                    if full.contains(&channel) {
+                    if full.contains(&channel) && message.op_code() != OpCode::ByeRequest {
                         continue;
                     }
                     // Its peer may also be gone.
