@@ -458,7 +458,7 @@ impl Reactor {
         let share_of_streams = (room / 8).max(1);
         // Who has much to do is busy for long anyway.
         let is_little = (1..=share_of_streams).contains(&brought);
-        if is_little && self.has_streams() && self.may_streams_wait() {
+        if is_little && self.has_streams() && self.can_streams_wait() {
             self.streams_wait_since.get_or_insert(self.now);
         } else {
             self.streams_wait_since = None;
@@ -482,7 +482,7 @@ impl Reactor {
                 .any(|pace| *pace == Pace::Streaming)
     }
 
-    fn may_streams_wait(&self) -> bool {
+    fn can_streams_wait(&self) -> bool {
         let since = self.streams_wait_since;
         since.is_none_or(|since| self.now.since(since) < STREAMS_WAIT_MAX)
     }
