@@ -497,7 +497,7 @@ fn a_peer_that_always_has_something_hides_no_other() {
     let mut driver = group.group.take_seat().expect("not forked");
     let mut turns = 0;
     let mut heard = BTreeSet::new();
-    while heard.len() < 2 && turns < 20 {
+    while heard.len() < 2 && turns < 100 {
         if turns == 4 {
             peers[1].write_all(&signal_frame(10)).expect("connected");
         }

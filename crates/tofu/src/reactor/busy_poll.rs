@@ -21,6 +21,8 @@ const SKIPS_MAX: u32 = 256;
 const YIELDED_MIN: Duration = Duration::from_micros(1);
 /// Yields in a row, each back at once, after which the core is our own again.
 const QUIET_YIELDS: u32 = 8;
+/// Steps in a row, in however many waits, after which the poller is asked: the peer that is read may always have more.
+const UNASKED_MAX: u32 = 32;
 
 /// What a driver that polls does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +49,10 @@ const SHARED: [Step; 4] = {
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     limit: Duration,
-    /// Steps taken in all waits: however often the first one of a wait finds something, others have their turn.
+    /// Steps taken in this wait.
     steps: usize,
+    /// Steps in a row, in all waits, that did not ask the poller.
+    unasked: u32,
     /// Yields in a row that were back at once.
     quiet_yields: u32,
     /// Waits that still sleep at once.
@@ -63,6 +67,7 @@ impl BusyPoll {
         Self {
             limit,
             steps: 0,
+            unasked: 0,
             // Until told otherwise, the core is our own.
             quiet_yields: QUIET_YIELDS,
             skips_left: 0,
@@ -76,18 +81,28 @@ impl BusyPoll {
             self.skips_left -= 1;
             return Duration::ZERO;
         }
+        self.steps = 0;
         self.limit
     }
 
     /// What to do next.
     pub(crate) fn step(&mut self) -> Step {
-        let step = self.steps;
-        self.steps = self.steps.wrapping_add(1);
-        if self.quiet_yields < QUIET_YIELDS {
-            SHARED[step % SHARED.len()]
+        let steps: &[Step] = if self.quiet_yields < QUIET_YIELDS {
+            &SHARED
         } else {
-            ALONE[step % ALONE.len()]
-        }
+            &ALONE
+        };
+        let step = if self.unasked < UNASKED_MAX {
+            steps[self.steps % steps.len()]
+        } else {
+            Step::Ask
+        };
+        self.steps += 1;
+        self.unasked = match step {
+            Step::Ask => 0,
+            Step::Read | Step::Yield => self.unasked + 1,
+        };
+        step
     }
 
     /// A yield took this long.
@@ -176,10 +191,9 @@ mod tests {
     fn on_a_core_that_the_peer_wants_it_yields_before_every_look() {
         let mut policy = BusyPoll::new(LIMIT);
         steps(&mut policy, Duration::from_micros(5), 8);
-        let looks = [Step::Read, Step::Ask].map(|look| [Step::Yield, look]);
         for _ in 0..10 {
             let steps = steps(&mut policy, Duration::from_micros(5), 2);
-            assert!(looks.iter().any(|look| steps == look), "{steps:?}");
+            assert_eq!(steps, [Step::Yield, Step::Read]);
         }
         let steps = steps(&mut policy, Duration::from_nanos(200), 100);
         assert_eq!(steps[..4], SHARED);
@@ -195,7 +209,12 @@ mod tests {
             policy.succeeded();
             step
         };
-        let firsts: Vec<_> = (0..8).map(first).collect();
-        assert!(firsts.contains(&Step::Ask), "{firsts:?}");
+        let firsts: Vec<_> = (0..=UNASKED_MAX).map(first).collect();
+        assert_eq!(firsts.last(), Some(&Step::Ask));
+        assert!(
+            firsts[..firsts.len() - 1]
+                .iter()
+                .all(|step| *step == Step::Read)
+        );
     }
 }
