@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     iter,
     os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -286,6 +287,14 @@ fn streams(driver: &mut Driver<'_, Reactor>, group: &ChannelGroup, peer: &mut Un
     assert_eq!(turn(driver, group).len(), 1);
 }
 
+/// The first of these sends as one that streams, and each of the others a message of `len` bytes.
+fn stream_and_ask(peers: &mut [UnixStream], len: usize) {
+    for (nth, peer) in peers.iter_mut().enumerate() {
+        let len = if nth == 0 { 60_000 } else { len };
+        peer.write_all(&signal_frame(len)).expect("connected");
+    }
+}
+
 fn events(inbox: &mut Inbox) -> impl Iterator<Item = Event> {
     iter::from_fn(|| inbox.pop())
 }
@@ -355,13 +364,50 @@ fn what_others_ask_is_answered_before_a_stream_is_read_on() {
     let mut driver = group.group.take_seat().expect("not forked");
     streams(&mut driver, &group, &mut peers[0]);
     for _ in 0..3 {
-        for (nth, peer) in peers.iter_mut().enumerate() {
-            let len = if nth == 0 { 60_000 } else { 10 };
-            peer.write_all(&signal_frame(len)).expect("connected");
-        }
+        stream_and_ask(&mut peers, 10);
         assert_eq!(turn(&mut driver, &group).len(), ASKING);
         // However much they ask, it does not wait for ever.
         ask_until(&mut driver, &group, &mut peers[1..], || false);
+    }
+}
+
+/// A listener of the group.
+struct Listening {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Listening {
+    fn new(group: &mut ChannelGroup) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("listener");
+        let address = Address::uds(path.to_string_lossy()).expect("a short path");
+        group
+            .post(Message::welcome_request(&address))
+            .expect("taken");
+        assert!(matches!(group.recv(), Ok(Event::Listening { .. })));
+        Self { path, _dir: dir }
+    }
+
+    fn knock(&self) -> UnixStream {
+        UnixStream::connect(&self.path).expect("it listens")
+    }
+}
+
+/// Also if some waited from the turn before, and others come.
+#[test]
+fn in_one_turn_few_are_accepted() {
+    let engine = Engine::new(Options::default()).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    let listener = Listening::new(&mut group);
+    let mut driver = group.group.take_seat().expect("not forked");
+    let mut strangers = Vec::new();
+    let mut open = group.group.channels_open();
+    for _ in 0..2 {
+        strangers.extend((0..6).map(|_| listener.knock()));
+        assert!(turn(&mut driver, &group).is_empty());
+        open += 4;
+        assert_eq!(group.group.channels_open(), open);
     }
 }
 
@@ -370,16 +416,10 @@ fn what_is_asked_is_answered_before_others_are_accepted() {
     let place = Place::new();
     let engine = Engine::new(Options::default()).expect("an engine");
     let (mut group, mut peers) = opened(&place, &engine, 1);
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("listener");
-    let address = Address::uds(path.to_string_lossy()).expect("a short path");
-    group
-        .post(Message::welcome_request(&address))
-        .expect("taken");
-    assert!(matches!(group.recv(), Ok(Event::Listening { .. })));
+    let listener = Listening::new(&mut group);
     let mut driver = group.group.take_seat().expect("not forked");
     let open = group.group.channels_open();
-    let _stranger = UnixStream::connect(&path).expect("it listens");
+    let _stranger = listener.knock();
     peers[0].write_all(&signal_frame(10)).expect("connected");
     assert_eq!(turn(&mut driver, &group).len(), 1);
     assert_eq!(group.group.channels_open(), open);
@@ -399,9 +439,7 @@ fn a_task_is_woken_for_what_others_ask_before_a_stream_is_read_on() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(group.poll_recv(&mut context).is_pending());
     let mut driver = group.group.take_seat().expect("not forked");
-    for (peer, len) in peers.iter_mut().zip([60_000, 10]) {
-        peer.write_all(&signal_frame(len)).expect("connected");
-    }
+    stream_and_ask(&mut peers, 10);
     let is_busy = Reactor::keep(&mut driver, &group.group).expect("the poller is asked");
     assert_eq!(mem::take(driver.inbox()).len(), 1);
     assert!(is_busy, "the stream is still to be read");
@@ -451,10 +489,7 @@ fn however_much_others_ask_a_stream_is_begun_in_each_turn() {
     let mut driver = group.group.take_seat().expect("not forked");
     streams(&mut driver, &group, &mut peers[0]);
     for _ in 0..3 {
-        for (nth, peer) in peers.iter_mut().enumerate() {
-            let len = if nth == 0 { 60_000 } else { 4_000 };
-            peer.write_all(&signal_frame(len)).expect("connected");
-        }
+        stream_and_ask(&mut peers, 4_000);
         assert_eq!(turn(&mut driver, &group).len(), ASKING + 1);
     }
 }

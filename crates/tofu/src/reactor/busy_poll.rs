@@ -8,9 +8,9 @@
 //!
 //! While it polls, a driver mostly reads the one socket that the last messages came from, for that is one
 //! system call where asking the poller first would be two. Now and then it asks the poller about all the
-//! others, and now and then it yields the core. When a yield takes long, somebody else wants this core,
-//! most likely the peer itself, and polling would only steal its time: from then on the driver yields before
-//! every look, until nobody seems to want the core any more.
+//! others, also if each wait is over at its first step, and now and then it yields the core. When a yield takes
+//! long, somebody else wants this core, most likely the peer itself, and polling would only steal its time: from
+//! then on the driver yields before every look, until nobody seems to want the core any more.
 
 use std::time::Duration;
 

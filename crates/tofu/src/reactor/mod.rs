@@ -104,7 +104,7 @@ pub(crate) struct Reactor {
     is_hot: bool,
     /// Channels that are ready and stream: those of whom little is expected go first.
     streaming: Vec<(Token, Ready)>,
-    /// Since when streams are not read, nor connections accepted, for the application is to have first what others brought.
+    /// Since when streams are not read, nor connections accepted: the application is to have first what others brought.
     streams_wait_since: Option<Instant>,
     /// Channels that were not read, or accepted from, to the end, or not at all.
     unfinished: BTreeMap<Token, Pace>,

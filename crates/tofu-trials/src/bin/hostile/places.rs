@@ -39,12 +39,10 @@ impl Places {
     }
 
     fn on(cores: &[usize]) -> Fallible<Self> {
-        let [ours, theirs @ ..] = cores else {
-            return Err("no core".into());
-        };
-        if theirs.is_empty() {
+        if cores.len() < 2 {
             return Err("--apart needs two cores, and this process may use one only".into());
         }
+        let (ours, theirs) = (cores[0], &cores[1..]);
         let theirs: Vec<_> = theirs.iter().map(usize::to_string).collect();
         let spinner = |core: &usize| words(&format!("taskset -c {core} chrt --idle 0"));
         Ok(Self {
