@@ -6,6 +6,9 @@ use tofu_trials::Fallible;
 
 use crate::honest::CLIENTS;
 
+/// Channels that are no hostile peer's: two listeners, and the honest clients.
+const OURS: u64 = 2 + CLIENTS as u64;
+
 /// One of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
@@ -66,15 +69,15 @@ impl Counted {
         self.of(what).saturating_sub(before.of(what))
     }
 
-    /// How many hostile peers are connected: the others are the listener and the honest clients.
+    /// How many hostile peers are connected.
     pub(crate) fn connected(&self) -> u64 {
-        self.of(What::Open).saturating_sub(1 + u64::from(CLIENTS))
+        self.of(What::Open).saturating_sub(OURS)
     }
 
     /// How many hostile peers could be connected.
     pub(crate) fn room(&self) -> u64 {
         let channels = self.of(What::ChannelsMax);
-        channels.saturating_sub(1 + u64::from(CLIENTS))
+        channels.saturating_sub(OURS)
     }
 
     /// As a line for [`parse`](Self::parse).

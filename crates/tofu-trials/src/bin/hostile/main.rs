@@ -1,7 +1,7 @@
 //! Thousands of hostile peers beside ten honest ones: what the honest ones feel, and what the server holds.
 //!
 //! ```text
-//! cargo run --release -p tofu-trials --bin hostile -- [--peers 24000] [--seconds 6] [--apart] [--together] [KIND...]
+//! cargo run --release -p tofu-trials --bin hostile -- [--peers 24000] [--seconds 6] [--layout own-group] [--together] [KIND...]
 //! ```
 //!
 //! Each kind is measured alone, with its share of the peers, and then all of them at once. A server, the
@@ -31,7 +31,7 @@ use self::{
     counted::{Counted, What},
     honest::Latencies,
     kind::Kind,
-    places::{Places, Wrapper},
+    places::{Layout, Places, Wrapper},
     verdict::{Seen, Troop, Verdict},
 };
 
@@ -53,10 +53,9 @@ struct Arguments {
     /// How long each is measured, alone and beside the hostile peers, 2 s at a time.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// The server and the honest clients have a core of their own, as if the hostile peers were on another machine. Else
-    /// the hostile peers run when nobody else wants a core.
-    #[arg(long)]
-    apart: bool,
+    /// Who shares a core, and a group, with whom.
+    #[arg(long, value_enum, default_value_t)]
+    layout: Layout,
     /// Hostile peers of which each has its moment within so many milliseconds act at the same time: the more, the more
     /// they act as one.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=500))]
@@ -97,7 +96,8 @@ fn part(role: &str, rest: &[String]) -> Fallible {
     setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
         .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
     match (role, rest) {
-        ("server", []) => server::run(),
+        ("server", []) => server::run(None),
+        ("server", [core]) => server::run(Some(core.parse()?)),
         ("honest", [address]) => honest::run(address),
         ("spinner", []) => spin(),
         ("enemy", [address, nth, tick_ms, kinds @ ..]) => {
@@ -108,11 +108,7 @@ fn part(role: &str, rest: &[String]) -> Fallible {
 }
 
 fn measure(arguments: &Arguments) -> Fallible<bool> {
-    let places = if arguments.apart {
-        Places::apart()?
-    } else {
-        Places::shared()
-    };
+    let places = Places::of(arguments.layout)?;
     println!(
         "| hostile peers | date | peers, connected at least | honest p50, p99 in us, alone | beside them | p99 times | server RSS, bound in MiB | what the engine counted | verdict |"
     );
@@ -138,9 +134,12 @@ fn battle(kinds: &[Kind], arguments: &Arguments, places: &Places) -> Fallible<bo
     let spinners = places.spinners.iter();
     let spinners = spinners.map(|place| Companion::start(place, &["--part", "spinner"]));
     let _awake: Vec<Companion> = spinners.collect::<Fallible<_>>()?;
-    let mut server = Companion::start(&places.server, &["--part", "server"])?;
-    let address = server.hear_word("listening")?;
-    let mut honest = Companion::start(&places.honest, &["--part", "honest", &address])?;
+    let own_group = places.own_group.map(|core| core.to_string());
+    let orders = ["--part", "server"].into_iter().chain(own_group.as_deref());
+    let mut server = Companion::start(&places.server, &orders.collect::<Vec<_>>())?;
+    let addresses = server.hear_word("listening")?;
+    let (address, honest_address) = addresses.split_once(' ').ok_or("not two addresses")?;
+    let mut honest = Companion::start(&places.honest, &["--part", "honest", honest_address])?;
     honest.hear_word("ready")?;
     let mut latencies = || -> Fallible<Latencies> {
         honest.tell(&WINDOW_SECONDS.to_string())?;
@@ -159,7 +158,7 @@ fn battle(kinds: &[Kind], arguments: &Arguments, places: &Places) -> Fallible<bo
         ..Seen::default()
     };
 
-    let mut enemies = enemies(kinds, arguments, &places.enemies, &address)?;
+    let mut enemies = enemies(kinds, arguments, &places.enemies, address)?;
     let mut beside = Vec::new();
     for _ in 0..windows {
         beside.push(latencies()?);

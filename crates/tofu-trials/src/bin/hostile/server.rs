@@ -11,13 +11,16 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, getrlimit};
-use tofu::{Address, Engine, Event, Message, OpCode, Options};
+use tofu::{Address, ChannelGroup, Engine, Event, Message, OpCode, Options};
 use tofu_trials::{
     Fallible,
     app::{has_room, listen, tell},
 };
 
-use crate::counted::{Counted, What};
+use crate::{
+    counted::{Counted, What},
+    places,
+};
 
 pub(crate) const POOL_MESSAGES: usize = 512;
 pub(crate) const CHANNEL_QUEUE_BYTES: usize = 160 * 1024;
@@ -30,27 +33,41 @@ const DESCRIPTORS_SPARE: usize = 100;
 pub(crate) const LARGE: &str = "large";
 pub(crate) const LARGE_LEN: usize = 60_000;
 
-pub(crate) fn run() -> Fallible {
+/// Listens on two addresses and tells them: everybody's, and that of the honest clients. All channels are in one group, or
+/// those of the honest clients in one of their own, with a thread on this core.
+pub(crate) fn run(own_group: Option<usize>) -> Fallible {
     let options = Options::default()
         .pool_messages(64, POOL_MESSAGES)
         .queue_bytes(CHANNEL_QUEUE_BYTES, ENGINE_QUEUE_BYTES)
         .channels_max(channels_max())
         .half_open_max(4_096);
     let engine = Engine::new(options)?;
-    let mut group = engine.group()?;
-    let address = listen(&mut group, &Address::tcp("127.0.0.1", 0)?)?;
-    tell(format_args!("listening {address}"))?;
-    let counting = engine.clone();
+    let any = Address::tcp("127.0.0.1", 0)?;
+    let mut everybodys = engine.group()?;
+    let address = listen(&mut everybodys, &any)?;
+    let mut honest = own_group.map(|_| engine.group()).transpose()?;
+    let honest_address = listen(honest.as_mut().unwrap_or(&mut everybodys), &any)?;
+    tell(format_args!("listening {address} {honest_address}"))?;
     let heard = Arc::new(AtomicU64::new(0));
     let messages = Arc::clone(&heard);
     thread::spawn(move || {
         for _ in std::io::stdin().lines() {
             let messages = messages.load(Ordering::Relaxed);
-            if tell(counted(&counting, messages).told()).is_err() {
+            if tell(counted(&engine, messages).told()).is_err() {
                 return;
             }
         }
     });
+    let (Some(core), Some(honest)) = (own_group, honest) else {
+        return serve(everybodys, &heard);
+    };
+    let messages = Arc::clone(&heard);
+    thread::spawn(move || serve(everybodys, &messages).expect("a server"));
+    places::come_first_on(core)?;
+    serve(honest, &heard)
+}
+
+fn serve(mut group: ChannelGroup, heard: &AtomicU64) -> Fallible {
     let mut events = Vec::new();
     // Channels whose queue is full. No answer is made for them that would be refused.
     let mut full = HashSet::new();
