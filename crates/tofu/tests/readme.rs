@@ -15,14 +15,20 @@ fn manifest_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The program of an example, which `cargo test` builds beside this one.
+/// The program of an example, which `cargo test` builds beside this one, but not `cargo test --test readme`.
 fn example(name: &str) -> Command {
     let tests = std::env::current_exe().expect("a path");
     let target = tests
         .parent()
         .and_then(|deps| deps.parent())
         .expect("target/PROFILE");
-    Command::new(target.join("examples").join(name))
+    let program = target.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "not built (cargo build --examples): {}",
+        program.display()
+    );
+    Command::new(program)
 }
 
 struct Killed(Child);
