@@ -38,6 +38,8 @@ use crate::{
 /// Things that happen in one run.
 const HAPPENINGS_MAX: usize = 300;
 /// Bytes that may be queued.
+/// A bye that is no longer always fits.
+const SHORT_BYE_MAX: usize = 1_024;
 const QUEUE_MAX: usize = 200_000;
 
 const TIMEOUTS: Timeouts = Timeouts {
@@ -294,9 +296,10 @@ impl Peer {
             return;
         }
         let mut copy = message.clone();
-        let queued = self.connection.queue().bytes() + copy.frame_len();
+        let frame_len = copy.frame_len();
+        let queued = self.connection.queue().bytes() + frame_len;
         let is_bye = matches!(op_code, OpCode::ByeRequest | OpCode::ByeResponse);
-        let fits = is_bye || queued <= QUEUE_MAX;
+        let fits = (is_bye && frame_len <= SHORT_BYE_MAX) || queued <= QUEUE_MAX;
         let next_id = MessageId::new(self.next_id);
         match self
             .connection

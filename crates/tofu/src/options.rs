@@ -181,9 +181,9 @@ impl Options {
     /// Default 8 MiB and 256 MiB; at least one largest frame, 131,086 bytes.
     ///
     /// What does not fit is refused ([`Refusal::QueueFull`](crate::Refusal::QueueFull)), and a
-    /// [`Drained`](crate::Event::Drained) event says when there is room. A bye always fits, and
-    /// so does a hello; messages that are posted to several channels at the same moment may exceed the
-    /// engine's bound by one frame each.
+    /// [`Drained`](crate::Event::Drained) event says when there is room. A bye whose frame has no more than 1,024
+    /// bytes always fits, and so does a HelloRequest; messages that are posted to several channels at the same
+    /// moment may exceed the engine's bound by one frame each.
     ///
     /// ```
     /// use tofu::{Engine, Message, Options, Refusal, testing::TemporaryUds};

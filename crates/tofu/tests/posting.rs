@@ -535,7 +535,7 @@ fn text_headers_and_body_have_65535_bytes_at_most() {
 }
 
 #[test]
-fn a_full_queue_refuses_all_but_a_bye() {
+fn a_full_queue_refuses_all_but_a_short_bye() {
     over_both(|address| {
         let bound = 200_000;
         let options = Options::default().queue_bytes(bound, 1 << 20);
@@ -558,6 +558,12 @@ fn a_full_queue_refuses_all_but_a_bye() {
         assert_eq!(channel, p.at_server);
         assert!(queued_bytes <= bound && queued_bytes + 50_000 > bound - 100);
         assert_eq!(engine.metrics().queue_full, 1);
+        // Such a one a peer gets that says a long bye, does not read, and is given back what it said.
+        let long_bye = Message::bye_request(p.at_server).with_body(vec![b'x'; 50_000]);
+        let error = p.server.post(long_bye.clone()).unwrap_err();
+        assert!(matches!(error.refusal(), Refusal::QueueFull { .. }));
+        assert_eq!(error.message(), &long_bye);
+        assert!(engine.metrics().queued_bytes <= bound);
         p.server.post(Message::bye_request(p.at_server)).unwrap();
     });
 }

@@ -23,11 +23,11 @@ pub(super) const POOL_MAX: usize = 16;
 /// The least that is allowed.
 pub(super) const CHANNEL_QUEUE_MAX: usize = 131_086;
 pub(super) const ENGINE_QUEUE_MAX: usize = 2 * CHANNEL_QUEUE_MAX;
-/// A hello always fits. So does a bye, but that may be long, and counts for itself.
-pub(super) const ALWAYS_FITS: usize = 4_096;
 /// The two listeners, and the two ends of the honest channel.
 pub(super) const CHANNELS_BEFORE: usize = 4;
 pub(super) const CHANNELS_MAX: usize = CHANNELS_BEFORE + 4;
+/// A HelloRequest always fits, and two short byes for each channel.
+pub(super) const ALWAYS_FITS: usize = CHANNELS_MAX * 2 * 1_024 + 4_096;
 pub(super) const HALF_OPEN_MAX: usize = 2;
 
 /// Bytes of memory in use by which a run may differ from the time before the first one: messages of the

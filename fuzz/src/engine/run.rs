@@ -2,7 +2,7 @@
 
 use std::{mem, thread, time::Instant};
 
-use tofu::{ChannelNumber, Event, Message, OpCode, OpType};
+use tofu::{ChannelNumber, Event, Message, OpCode};
 
 use super::{
     Manners, Step,
@@ -271,10 +271,7 @@ impl<'a> Run<'a> {
     pub(super) fn look(&self) {
         let metrics = self.house.metrics();
         assert!(metrics.pool_messages_out <= POOL_MAX, "{metrics:?}");
-        let posted = self.peers.iter().flat_map(|peer| &peer.posted);
-        let byes = posted.filter(|message| message.op_code().op_type() == OpType::Bye);
-        let queued_max =
-            ENGINE_QUEUE_MAX + ALWAYS_FITS + byes.map(Message::frame_len).sum::<usize>();
+        let queued_max = ENGINE_QUEUE_MAX + ALWAYS_FITS;
         assert!(metrics.queued_bytes <= queued_max, "{metrics:?}");
         assert!(metrics.channels_open <= CHANNELS_MAX, "{metrics:?}");
         // One more while it is being refused.

@@ -96,6 +96,9 @@ use crate::{
     Refusal, Role, Status, UnassignedOpCode, Violation, wire::LANDED_MIN,
 };
 
+/// The longest frame of a bye that is queued whether there is room or not.
+const SHORT_BYE_LEN_MAX: usize = 1_024;
+
 /// How long a connection waits for what.
 ///
 /// ```
@@ -338,8 +341,8 @@ impl Connection {
     }
 
     /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
-    /// bye is always queued: there is at most one of each kind. Returns the header as it travels;
-    /// a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
+    /// bye whose frame has no more than 1,024 bytes is always queued: there is at most one of each kind.
+    /// Returns the header as it travels; a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
     /// conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over:
     /// its memory serves another one, and one of a pool goes home when it is dropped.
     ///
@@ -383,7 +386,10 @@ impl Connection {
             return Err(PostError::new(message, refusal));
         }
         let queued_bytes = self.queue.bytes();
-        if queued_bytes + message.frame_len() > queue_max && op_code.op_type() != OpType::Bye {
+        let frame_len = message.frame_len();
+        // A longer one may be the peer's own, that is given back: then peers would say how much is queued.
+        let always_fits = op_code.op_type() == OpType::Bye && frame_len <= SHORT_BYE_LEN_MAX;
+        if queued_bytes + frame_len > queue_max && !always_fits {
             let refusal = Refusal::QueueFull {
                 channel: self.channel,
                 queued_bytes,

@@ -486,7 +486,7 @@ fn while_we_do_not_read_nothing_is_the_peers_fault() {
 }
 
 #[test]
-fn a_full_queue_refuses_all_but_a_bye() {
+fn a_full_queue_refuses_all_but_a_short_bye() {
     let mut connection = server();
     let message = Message::signal(CHANNEL).with_body(vec![0; 100]);
     let room = 2 * message.frame_len();
@@ -497,7 +497,10 @@ fn a_full_queue_refuses_all_but_a_bye() {
     let refused = try_post(message.clone()).unwrap_err();
     assert!(refused.to_string().contains("full (232 bytes"), "{refused}");
     assert_eq!(refused.into_message(), message, "it comes back unchanged");
-    assert!(try_post(bye()).is_ok());
+    let with_frame_len = |len| bye().with_body(vec![0; len - bye().frame_len()]);
+    let refused = try_post(with_frame_len(1_025)).unwrap_err();
+    assert!(matches!(refused.refusal(), Refusal::QueueFull { .. }));
+    assert!(try_post(with_frame_len(1_024)).is_ok());
     assert_eq!(connection.state(), State::ByeSent);
 }
 
