@@ -23,7 +23,10 @@ use crate::{
     net::{Network, Poller, resolve::Resolver},
     pool::{Pool, Shelf},
     reactor::close::Mode,
-    sync::unmodelled::{Condvar, Mutex, MutexGuard, thread::JoinHandle},
+    sync::unmodelled::{
+        Condvar, Mutex, MutexGuard,
+        thread::{self, JoinHandle},
+    },
 };
 
 /// How much longer than its deadline a shutdown waits for threads that are being woken.
@@ -418,12 +421,12 @@ impl Drop for Handle {
             }
             return;
         }
-        if self.keeper.is_some() {
-            let drain = self.shared.options.drain_timeout;
-            self.shared.wait_until_finished(drain.saturating_add(GRACE));
-            self.shared.keeper.stop();
-        }
-        if let Some(keeper) = self.keeper.take() {
+        let Some(keeper) = self.keeper.take() else {
+            return;
+        };
+        self.shared.keeper.stop();
+        // A task that was woken there may have had the last handle: it sees to the groups when that returns.
+        if keeper.thread().id() != thread::current().id() {
             // A keeper that panicked has said so on standard error.
             let _ = keeper.join();
         }

@@ -14,6 +14,8 @@ const EMPTY_LIST: &str =
 
 /// A busy poll longer than this can only be a mistake in the unit.
 const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+/// A gigabyte of memory to begin with can only be a mistake as well.
+const POOL_INITIAL_MAX: usize = 1 << 20;
 
 /// The settings of an [`Engine`](crate::Engine), checked when it starts.
 ///
@@ -156,7 +158,8 @@ impl Default for Options {
 
 impl Options {
     /// Messages that the pool starts with, and how many may be out of it at once: received and not
-    /// yet dropped by the application. Default 64 and 1,024; the maximum is at least 1, and not below the start.
+    /// yet dropped by the application. Default 64 and 1,024; the maximum is at least 1, and not below the start,
+    /// which is at most 1,048,576 (with 1 KiB of memory each).
     ///
     /// At the maximum, reading stops until a message is dropped: that is the backpressure
     /// ([`Event::PoolEmpty`](crate::Event::PoolEmpty) tells). A message keeps the memory of the largest it ever
@@ -543,6 +546,12 @@ impl Options {
                 ),
             });
         }
+        if initial > POOL_INITIAL_MAX {
+            return Err(OptionError {
+                option: "pool_messages",
+                problem: format!("it starts with {initial} messages, more than {POOL_INITIAL_MAX}"),
+            });
+        }
         let (channel, engine) = (self.channel_queue_bytes_max, self.engine_queue_bytes_max);
         at_least("queue_bytes", "the bound of a channel", channel, FRAME_MAX)?;
         at_least("queue_bytes", "the bound of the engine", engine, FRAME_MAX)?;
@@ -660,6 +669,10 @@ mod tests {
             ("busy_poll", Options::default().busy_poll(second)),
             ("pool_messages", Options::default().pool_messages(0, 0)),
             ("pool_messages", Options::default().pool_messages(5, 4)),
+            (
+                "pool_messages",
+                Options::default().pool_messages(usize::MAX, usize::MAX),
+            ),
             ("queue_bytes", Options::default().queue_bytes(100, 1 << 20)),
             ("queue_bytes", Options::default().queue_bytes(1 << 20, 100)),
             ("channels_max", Options::default().channels_max(0)),

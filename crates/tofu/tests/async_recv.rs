@@ -3,9 +3,9 @@
 mod support;
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -128,4 +128,46 @@ fn a_notification_and_a_shutdown_wake_a_task() {
     is_told.recv_timeout(WATCHDOG).expect("notified");
     engine.shutdown(Duration::from_secs(1));
     waiting.join("waiting");
+}
+
+/// A task that is polled where it is woken: on the engine's own thread.
+struct Inline(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut task = self.0.lock().expect("no task panics");
+        let is_over = task.as_mut().is_some_and(|task| {
+            task.as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready()
+        });
+        if is_over {
+            *task = None;
+        }
+    }
+}
+
+#[test]
+fn a_task_that_ends_on_the_engines_own_thread_may_have_the_last_handle() {
+    over_both(|address| {
+        let engine = engine();
+        let mut p = raw_pair(&engine, address);
+        drop(engine);
+        let (ended, has_ended) = mpsc::channel();
+        let mut server = p.server;
+        let task = async move {
+            let event = server.recv_async().await;
+            drop(server);
+            ended
+                .send((event, thread::current().name().map(str::to_owned)))
+                .unwrap();
+        };
+        Arc::new(Inline(Mutex::new(Some(Box::pin(task))))).wake();
+        p.raw.write(&frame(&Message::signal(p.at_server)));
+        let (event, thread) = has_ended.recv_timeout(WATCHDOG).expect("the task ends");
+        assert!(matches!(event, Ok(Event::Message(_))), "{event:?}");
+        assert_eq!(thread.as_deref(), Some("tofu-keeper"));
+        p.raw.read_to_end();
+    });
 }

@@ -88,7 +88,7 @@ impl Keeper {
         self.tell(Call::LookSoon(group));
     }
 
-    /// Ends.
+    /// Ends, as soon as all groups are finished.
     pub(crate) fn stop(&self) {
         self.tell(Call::Stop);
     }
@@ -127,6 +127,8 @@ pub(crate) struct Rounds {
     registry: Registry,
     events: Events,
     wards: BTreeMap<GroupId, Ward<Group>>,
+    /// No group will come any more.
+    is_stopped: bool,
 }
 
 impl Rounds {
@@ -137,6 +139,7 @@ impl Rounds {
             poller,
             events: Events::with_capacity(EVENTS_MAX),
             wards: BTreeMap::new(),
+            is_stopped: false,
         })
     }
 
@@ -161,7 +164,7 @@ impl Rounds {
                         ward.look_soon();
                     }
                 }
-                Call::Stop => return false,
+                Call::Stop => self.is_stopped = true,
             }
         }
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
@@ -179,7 +182,7 @@ impl Rounds {
         for id in due {
             self.visit(id, false);
         }
-        true
+        !(self.is_stopped && self.wards.is_empty())
     }
 
     #[cfg(feature = "simulation")]

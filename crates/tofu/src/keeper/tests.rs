@@ -14,7 +14,7 @@ use mio::Token;
 use tofu_proto::Instant;
 
 #[cfg(not(loom))]
-use super::ward::LOOKS_MAX;
+use super::{Rounds, ward::LOOKS_MAX};
 use super::{
     rest::{GATHERED_WAIT_MAX, Gathered, NEVER, Rest},
     ward::{BACK_MAX, BACK_MIN, Care, Cared, Driven, Ward},
@@ -25,6 +25,7 @@ use crate::sync::models::Bell;
 use crate::{
     Options,
     engine::{Clock, Shared},
+    reactor::close::Mode,
 };
 use crate::{
     net::{Network, Poller, Registry},
@@ -391,6 +392,21 @@ fn a_task_that_waits_calls_the_keeper_unless_it_watches() {
         // They hold each other.
         engine.finished(group.id);
     }
+}
+
+/// The last handle may go while a group still drains, and who waited for it may have waited for long enough.
+#[cfg(not(loom))]
+#[test]
+fn a_keeper_that_is_told_to_stop_sees_its_groups_to_their_end() {
+    let made = Shared::new(Options::default(), Network::System, Clock::default());
+    let (engine, poller) = made.expect("an engine");
+    let mut rounds = Rounds::new(Arc::clone(&engine), poller).expect("a registry");
+    let group = engine.add_group().expect("a group");
+    engine.keeper.stop();
+    assert!(rounds.walk(Some(Duration::ZERO)), "a group is left");
+    group.retire(Mode::Draining(engine.clock.now()));
+    while rounds.walk(Some(Duration::ZERO)) {}
+    assert!(engine.group(group.id).is_none(), "it is finished");
 }
 
 /// A keeper that drove for every call would read on for an application that has enough to do.

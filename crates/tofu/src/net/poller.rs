@@ -18,6 +18,9 @@ use super::simulated;
 /// event, which those with few sockets would notice.
 pub(crate) const MUTED_MIN: usize = 256;
 
+/// It waits no longer than this, for systems count the time in few bits.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the poller says of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
@@ -72,7 +75,7 @@ impl Poller {
         mio::Poll::new().map(Self::System)
     }
 
-    /// Waits at most `patience` (`None`: as long as it takes) until something is ready.
+    /// Waits at most `patience` (`None`: as long as it takes; at most a day) until something is ready.
     #[inline]
     pub(crate) fn poll(
         &mut self,
@@ -80,7 +83,10 @@ impl Poller {
         patience: Option<Duration>,
     ) -> io::Result<()> {
         match self {
-            Self::System(poll) => poll.poll(&mut events.system, patience),
+            Self::System(poll) => {
+                let patience = patience.map(|patience| patience.min(WAIT_MAX));
+                poll.poll(&mut events.system, patience)
+            }
             #[cfg(feature = "simulation")]
             Self::Simulated(poller) => {
                 poller.poll(&mut events.simulated, patience);

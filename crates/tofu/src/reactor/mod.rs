@@ -58,8 +58,6 @@ const EVENTS_MAX: usize = 256;
 const STREAMS_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Turns that the keeper makes for one group before it sees to the next.
 const KEEPER_TURNS_MAX: usize = 8;
-/// The poller waits no longer than this, for systems count its time in few bits.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// No process forks in less time than this, so within it nobody has to ask whether this is a child.
 const FORK_MIN: Duration = Duration::from_micros(20);
 /// The scratch buffer: bytes read at once.
@@ -424,7 +422,6 @@ impl Reactor {
     }
 
     fn wait(&mut self, patience: Option<Duration>) -> io::Result<()> {
-        let patience = patience.map(|patience| patience.min(WAIT_MAX));
         match self.poller.poll(&mut self.events, patience) {
             // A signal was handled: nothing is ready.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
