@@ -1,7 +1,7 @@
 //! Peers that are stopped for longer than the timeouts. (That a process which was stopped itself does not
 //! blame its peers is an ordinary test: `late_driver`.)
 
-use std::{net::TcpStream, time::Duration};
+use std::{net::TcpStream, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 use tofu::{Address, Engine, Event, Message, OpCode, Options, Status};
@@ -14,25 +14,27 @@ use tofu_trials::{
 const TIMEOUT: Duration = Duration::from_millis(500);
 const ROUNDS: u64 = 5;
 
-/// The peer: `hello` connects and would say hello later, `frame` sends half a frame, `bye` hears a bye.
+/// The peer: `hello` connects, and `frame` sends half a frame, and what is missing in time unless it is stopped;
+/// `bye` hears a bye.
 pub(crate) fn greets(orders: &str) -> Fallible {
     use std::io::Write;
     let (how, address) = orders.split_once(' ').ok_or("how, and where")?;
     let address: Address = address.parse()?;
     if how != "bye" {
         let mut stream = TcpStream::connect((address.host().unwrap_or_default(), address.port()))?;
-        if how == "frame" {
-            let hello = Message::hello_request(&address).with_id(1);
-            let half = [0, 1, 2, 0, 0, 0, 0, 0];
-            let bytes = [
-                &hello.binary_header().to_bytes()[..],
-                hello.payload(),
-                &half,
-            ]
-            .concat();
-            stream.write_all(&bytes)?;
-        }
+        let hello = Message::hello_request(&address).with_id(1);
+        let hello = [&hello.binary_header().to_bytes(), hello.payload()].concat();
+        // A signal without anything.
+        let half = [0, 1, 2, 0, 0, 0, 0, 0];
+        let (now, then) = if how == "frame" {
+            ([&hello[..], &half].concat(), vec![0; 8])
+        } else {
+            (Vec::new(), hello)
+        };
+        stream.write_all(&now)?;
         tell("ready")?;
+        thread::sleep(TIMEOUT / 2);
+        stream.write_all(&then)?;
         for _ in std::io::stdin().lines() {}
         return Ok(());
     }
