@@ -20,7 +20,10 @@ use super::*;
 use crate::{
     Engine, Options,
     keeper::ward::Cared as _,
-    net::{MUTED_MIN, resolve},
+    net::{
+        MUTED_MIN,
+        resolve::{Lookup, Resolver, THREADS_MAX},
+    },
     reactor::{Attention, channel::End, seat::Driver},
 };
 
@@ -564,22 +567,59 @@ fn however_many_messages_one_sends_each_of_the_others_has_its_turn() {
     assert_eq!(heard.len(), PEERS, "{heard:?}");
 }
 
+/// All who look names up are busy until this is dropped.
+fn keep_busy(resolver: &Resolver) -> Vec<(Lookup, mpsc::Sender<()>)> {
+    let (begins, begun) = mpsc::channel();
+    let busy = (1..=THREADS_MAX).map(|number| {
+        let (let_go, gate) = mpsc::channel::<()>();
+        let begins = begins.clone();
+        let waits = move |_| {
+            let _ = begins.send(());
+            let _ = gate.recv();
+        };
+        let lookup = resolver.resolve(&format!("127.0.0.{number}"), 1, Box::new(waits));
+        let begun = begun.recv_timeout(Duration::from_secs(30));
+        begun.expect("a thread that looks up");
+        (lookup, let_go)
+    });
+    busy.collect()
+}
+
+/// What waits in the resolver are its questions, and no more than that.
+#[test]
+fn channels_that_are_gone_wait_for_no_name() {
+    let options = Options::default().connect_timeout(Duration::from_millis(1));
+    let engine = Engine::new(options).expect("an engine");
+    let mut group = engine.group().expect("a group");
+    let shared = Arc::clone(&group.group.engine);
+    let busy = keep_busy(&shared.resolver);
+    let address = Address::tcp("localhost", 1).expect("a name");
+    for _ in 0..20 {
+        group.post(Message::hello_request(&address)).expect("taken");
+        loop {
+            if let Event::Closed { reason, .. } = group.recv().expect("it does not shut down") {
+                assert_eq!(reason.status(), Status::CONNECT_TIMEOUT);
+                break;
+            }
+        }
+        assert_eq!(shared.resolver.questions(), 0);
+    }
+    let listener = group.post(Message::welcome_request(&address));
+    listener.expect("taken");
+    turn(&mut group.group.take_seat().expect("not forked"), &group);
+    assert_eq!(shared.resolver.questions(), 1);
+    drop(group);
+    assert_eq!(shared.resolver.questions(), 0);
+    drop(busy);
+}
+
 /// The original looks names up inside its loop. Here all who look up are busy until they are let go.
 #[test]
 fn while_a_name_is_looked_up_others_are_served() {
     let place = Place::new();
     let engine = Engine::new(Options::default()).expect("an engine");
     let (mut group, mut peers) = opened(&place, &engine, 1);
-    let busy = (0..resolve::THREADS_MAX).map(|_| {
-        let (let_go, gate) = mpsc::channel::<()>();
-        let waits = move |_| {
-            let _ = gate.recv();
-        };
-        let resolver = &group.group.engine.resolver;
-        resolver.resolve("127.0.0.1", 1, Box::new(waits));
-        let_go
-    });
-    let busy: Vec<_> = busy.collect();
+    let busy = keep_busy(&group.group.engine.resolver);
     let address = Address::tcp("localhost", 1).expect("a name");
     let asked = group.post(Message::hello_request(&address)).expect("taken");
     for _ in 0..20 {

@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tofu_proto::{Address, Status};
 
 pub(crate) use self::poller::{Events, Inner, MUTED_MIN, Poller, Ready, Registry, Waker};
-use self::resolve::{Answer, Resolver};
+use self::resolve::{Answer, Lookup, Resolver};
 #[cfg(feature = "simulation")]
 use crate::simulation::{Endpoint, System};
 use crate::{Peer, options::ListenerOptions};
@@ -59,15 +59,24 @@ impl Network {
         }
     }
 
-    /// Looks up `host` and calls `answer` with what was found.
-    pub(crate) fn resolve(&self, resolver: &Resolver, host: &str, port: u16, answer: Answer) {
+    /// Looks up `host` and calls `answer` with what was found, unless the question is withdrawn before.
+    pub(crate) fn resolve(
+        &self,
+        resolver: &Resolver,
+        host: &str,
+        port: u16,
+        answer: Answer,
+    ) -> Lookup {
         match self {
             Self::System => resolver.resolve(host, port, answer),
             #[cfg(feature = "simulation")]
-            Self::Simulated(system) => answer(system.resolve(host).map(|found| {
-                let with_port = |ip| SocketAddr::new(ip, port);
-                found.into_iter().map(with_port).collect()
-            })),
+            Self::Simulated(system) => {
+                answer(system.resolve(host).map(|found| {
+                    let with_port = |ip| SocketAddr::new(ip, port);
+                    found.into_iter().map(with_port).collect()
+                }));
+                Lookup::default()
+            }
         }
     }
 

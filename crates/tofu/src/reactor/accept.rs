@@ -68,7 +68,7 @@ impl Reactor {
     ) -> Result<(), Reason> {
         match &mut listener.socket {
             ListenerSocket::Unopened => self.open_listener(group, token, listener),
-            ListenerSocket::Resolving => Ok(()),
+            ListenerSocket::Resolving { .. } => Ok(()),
             ListenerSocket::Open { paused_until, .. } => {
                 match *paused_until {
                     Some(until) if until > self.now => {

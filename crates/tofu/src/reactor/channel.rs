@@ -22,7 +22,7 @@ use crate::{
     budget::Charge,
     channels::GroupId,
     event::Reason,
-    net::{self, Registry, Stream},
+    net::{self, Registry, Stream, resolve::Lookup},
     options::Options,
 };
 
@@ -63,8 +63,8 @@ pub(crate) struct Listener {
 pub(crate) enum ListenerSocket {
     /// The driver has not begun.
     Unopened,
-    /// The host name is being looked up.
-    Resolving,
+    /// The host name is being looked up, for as long as this is here.
+    Resolving { _lookup: Lookup },
     Open {
         socket: net::Listener,
         /// Out of descriptors: accepting goes on then.
@@ -109,8 +109,10 @@ pub(crate) enum Room {
 pub(crate) enum Socket {
     /// The driver has not begun.
     Unopened(Address),
-    /// The host name is being looked up.
-    Resolving,
+    /// The host name is being looked up, for as long as this is here.
+    Resolving {
+        _lookup: Lookup,
+    },
     /// A UDS listener's backlog was full: try again.
     Retrying {
         address: Address,
@@ -184,7 +186,7 @@ impl Socket {
         match self {
             Self::Connecting { until, .. } => Some(*until),
             Self::Retrying { at, .. } => Some(*at),
-            Self::Unopened(_) | Self::Resolving | Self::Open(_) | Self::Closed => None,
+            Self::Unopened(_) | Self::Resolving { .. } | Self::Open(_) | Self::Closed => None,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::{Event, Reason},
     group::{Group, number_of},
-    net,
+    net::{self, resolve::Lookup},
 };
 
 /// How long to wait before a UDS listener with a full backlog is tried again.
@@ -35,11 +35,13 @@ impl Reactor {
             Some("") | None => DEFAULT_HOST,
             Some(host) => host,
         };
-        if let Some(found) = addresses(group, token, host, address.port()) {
-            return self.connect_next(group, token, peer, found);
+        match addresses(group, token, host, address.port()) {
+            Addresses::Known(found) => self.connect_next(group, token, peer, found),
+            Addresses::Asked(lookup) => {
+                peer.socket = Socket::Resolving { _lookup: lookup };
+                Ok(())
+            }
         }
-        peer.socket = Socket::Resolving;
-        Ok(())
     }
 
     /// The addresses of a channel's host are known, or never will be.
@@ -58,10 +60,12 @@ impl Reactor {
             Err(error) => Err(Reason::with_error(Status::NAME_NOT_RESOLVED, &error)),
         };
         let outcome = match &mut channel.end {
-            End::Peer(peer) if matches!(peer.socket, Socket::Resolving) => {
+            End::Peer(peer) if matches!(peer.socket, Socket::Resolving { .. }) => {
                 found.and_then(|found| self.connect_next(group, token, peer, found))
             }
-            End::Listener(listener) if matches!(listener.socket, ListenerSocket::Resolving) => {
+            End::Listener(listener)
+                if matches!(listener.socket, ListenerSocket::Resolving { .. }) =>
+            {
                 found.and_then(|found| {
                     let first = found[0];
                     let bound = group.engine.network.bind_tcp(
@@ -225,11 +229,13 @@ impl Reactor {
             (Some(path), _) => network.bind_uds(path, options),
             (None, None | Some("")) => network.bind_tcp(None, address.port(), options),
             (None, Some(host)) => match addresses(group, token, host, address.port()) {
-                None => {
-                    listener.socket = ListenerSocket::Resolving;
+                Addresses::Asked(lookup) => {
+                    listener.socket = ListenerSocket::Resolving { _lookup: lookup };
                     return Ok(());
                 }
-                Some(found) => network.bind_tcp(Some(found[0].ip()), address.port(), options),
+                Addresses::Known(found) => {
+                    network.bind_tcp(Some(found[0].ip()), address.port(), options)
+                }
             },
         };
         self.listen(group, token, listener, bound)
@@ -268,15 +274,17 @@ impl Reactor {
     }
 }
 
-/// The addresses of a literal at once; those of a name later, by [`Attention::Resolved`].
-fn addresses(
-    group: &Arc<Group>,
-    token: Token,
-    host: &str,
-    port: u16,
-) -> Option<VecDeque<SocketAddr>> {
+/// The addresses of a host.
+enum Addresses {
+    /// Those of a literal.
+    Known(VecDeque<SocketAddr>),
+    /// Those of a name come later, by [`Attention::Resolved`], if they are still waited for.
+    Asked(Lookup),
+}
+
+fn addresses(group: &Arc<Group>, token: Token, host: &str, port: u16) -> Addresses {
     if let Ok(ip) = host.parse() {
-        return Some(VecDeque::from([SocketAddr::new(ip, port)]));
+        return Addresses::Known(VecDeque::from([SocketAddr::new(ip, port)]));
     }
     let weak = Arc::downgrade(group);
     let answer = move |found| {
@@ -284,9 +292,9 @@ fn addresses(
             group.attend(Attention::Resolved(token, found));
         }
     };
-    group
-        .engine
+    let engine = &group.engine;
+    let lookup = engine
         .network
-        .resolve(&group.engine.resolver, host, port, Box::new(answer));
-    None
+        .resolve(&engine.resolver, host, port, Box::new(answer));
+    Addresses::Asked(lookup)
 }

@@ -168,7 +168,7 @@ impl Reactor {
             Socket::Open(_) if peer.connection.handle_timeout(self.now).is_some() => {
                 self.read(group, token, peer, true)
             }
-            Socket::Resolving | Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
+            Socket::Resolving { .. } | Socket::Retrying { .. } | Socket::Open(_) => Ok(()),
             Socket::Closed => Err(Status::CHANNEL_CLOSED.into()),
         }
     }
