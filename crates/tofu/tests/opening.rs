@@ -303,6 +303,34 @@ fn ipv6_is_spoken_where_there_is_any() {
     }
 }
 
+/// Such as `fe80::1%eth0`, of an interface that has one.
+#[cfg(target_os = "linux")]
+fn address_of_a_link() -> Option<String> {
+    let interfaces = fs::read_to_string("/proc/net/if_inet6").ok()?;
+    interfaces.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ip = u128::from_str_radix(fields.first()?, 16).ok()?;
+        let ip = std::net::Ipv6Addr::from_bits(ip);
+        ip.is_unicast_link_local()
+            .then(|| format!("{ip}%{}", fields[fields.len() - 1]))
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_of_a_link_is_listened_on_and_reported_with_its_zone() {
+    let Some(host) = address_of_a_link() else {
+        return eprintln!("left out: no interface has one");
+    };
+    let mut server = group_of(Options::default());
+    let client = group_of(Options::default());
+    let asked = Address::tcp(&host, 0).unwrap();
+    let (reported, _) = listen(&mut server, &asked);
+    reached(&mut server, &client, &reported);
+    let as_asked = Address::tcp(&host, reported.port()).unwrap();
+    reached(&mut server, &client, &as_asked);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn who_is_not_answered_in_time_gives_up() {

@@ -12,7 +12,7 @@ mod uds;
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read},
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -103,22 +103,34 @@ impl Network {
         }
     }
 
-    /// Listens on a TCP address; `None` is every interface, v6 and v4.
+    /// Listens on a TCP address.
     pub(crate) fn bind_tcp(
         &self,
-        ip: Option<IpAddr>,
+        address: SocketAddr,
+        options: &ListenerOptions,
+    ) -> io::Result<Listener> {
+        match self {
+            Self::System => tcp::listen(address, options).map(Listener::Tcp),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(system) => {
+                let backlog = options.backlog as usize;
+                simulated::Listener::bind(system, &Endpoint::Tcp(address), backlog)
+                    .map(Listener::Simulated)
+            }
+        }
+    }
+
+    /// Listens on a TCP port of every interface, v6 and v4.
+    pub(crate) fn bind_everywhere(
+        &self,
         port: u16,
         options: &ListenerOptions,
     ) -> io::Result<Listener> {
         match self {
-            Self::System => tcp::listen(ip, port, options).map(Listener::Tcp),
+            Self::System => tcp::listen_everywhere(port, options).map(Listener::Tcp),
             #[cfg(feature = "simulation")]
-            Self::Simulated(system) => {
-                let everywhere = std::net::Ipv6Addr::UNSPECIFIED.into();
-                let at = SocketAddr::new(ip.unwrap_or(everywhere), port);
-                let backlog = options.backlog as usize;
-                simulated::Listener::bind(system, &Endpoint::Tcp(at), backlog)
-                    .map(Listener::Simulated)
+            Self::Simulated(_) => {
+                self.bind_tcp((std::net::Ipv6Addr::UNSPECIFIED, port).into(), options)
             }
         }
     }
@@ -300,7 +312,8 @@ impl Listener {
         }
     }
 
-    /// The address really bound: `asked`, with the real port.
+    /// The address really bound: `asked`, with the real port, and one of a link with its zone, so that one can
+    /// connect to it from here.
     pub(crate) fn address(&self, asked: &Address) -> Address {
         let real = match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
@@ -308,7 +321,7 @@ impl Listener {
             #[cfg(feature = "simulation")]
             Self::Simulated(listener) => listener.tcp(),
         };
-        real.and_then(|real| Address::tcp(real.ip().to_string(), real.port()).ok())
+        real.and_then(|real| Address::tcp(host_of(real), real.port()).ok())
             .unwrap_or_else(|| asked.clone())
     }
 
@@ -327,6 +340,13 @@ impl Listener {
             #[cfg(feature = "simulation")]
             _ => Err(simulated::two_worlds()),
         }
+    }
+}
+
+fn host_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
     }
 }
 
@@ -366,14 +386,12 @@ mod tests {
     #[test]
     fn both_ends_of_a_tcp_connection_send_at_once_and_close_hard() {
         let options = crate::Options::default().listener;
-        let localhost = IpAddr::from([127, 0, 0, 1]);
-        let listener = Network::System
-            .bind_tcp(Some(localhost), 0, &options)
-            .unwrap();
+        let localhost = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Network::System.bind_tcp(localhost, &options).unwrap();
         let asked = Address::tcp("127.0.0.1", 0).unwrap();
         let port = listener.address(&asked).port();
         let client = Network::System
-            .connect_tcp(SocketAddr::new(localhost, port))
+            .connect_tcp(SocketAddr::new(localhost.ip(), port))
             .unwrap();
         let server = loop {
             match listener.accept() {
@@ -391,6 +409,17 @@ mod tests {
             assert_eq!(socket.tcp_notsent_lowat().unwrap(), tcp::UNSENT_MAX);
             assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
             assert!(socket.nonblocking().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_link_is_told_with_its_zone_and_no_other() {
+        for (address, host) in [
+            ("[fe80::1%7]:80", "fe80::1%7"),
+            ("[::1]:80", "::1"),
+            ("127.0.0.1:80", "127.0.0.1"),
+        ] {
+            assert_eq!(host_of(address.parse().unwrap()), host);
         }
     }
 }

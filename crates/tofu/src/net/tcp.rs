@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -36,24 +36,25 @@ pub(super) fn connect(address: SocketAddr) -> io::Result<mio::net::TcpStream> {
     Ok(mio::net::TcpStream::from_std(socket.into()))
 }
 
-pub(super) fn listen(
-    ip: Option<IpAddr>,
+/// Every interface: one socket for v6 and v4, or v4 alone where there is no v6.
+pub(super) fn listen_everywhere(
     port: u16,
     options: &ListenerOptions,
 ) -> io::Result<mio::net::TcpListener> {
-    let Some(ip) = ip else {
-        // Every interface: one socket for v6 and v4, or v4 alone where there is no v6.
-        let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        return match listen(Some(everywhere), port, options) {
-            Err(error) if is_without_v6(&error) => {
-                listen(Some(Ipv4Addr::UNSPECIFIED.into()), port, options)
-            }
-            listening => listening,
-        };
-    };
-    let address = SocketAddr::new(ip, port);
+    match listen((Ipv6Addr::UNSPECIFIED, port).into(), options) {
+        Err(error) if is_without_v6(&error) => {
+            listen((Ipv4Addr::UNSPECIFIED, port).into(), options)
+        }
+        listening => listening,
+    }
+}
+
+pub(super) fn listen(
+    address: SocketAddr,
+    options: &ListenerOptions,
+) -> io::Result<mio::net::TcpListener> {
     let socket = socket(address)?;
-    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
     }
     // Connections of an earlier process in TIME_WAIT do not keep the port; a listener does.

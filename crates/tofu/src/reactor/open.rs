@@ -67,12 +67,8 @@ impl Reactor {
                 if matches!(listener.socket, ListenerSocket::Resolving { .. }) =>
             {
                 found.and_then(|found| {
-                    let first = found[0];
-                    let bound = group.engine.network.bind_tcp(
-                        Some(first.ip()),
-                        first.port(),
-                        &group.engine.options.listener,
-                    );
+                    let options = &group.engine.options.listener;
+                    let bound = group.engine.network.bind_tcp(found[0], options);
                     self.listen(group, token, listener, bound)
                 })
             }
@@ -227,15 +223,13 @@ impl Reactor {
         let address = listener.address.clone();
         let bound = match (address.path(), address.host()) {
             (Some(path), _) => network.bind_uds(path, options),
-            (None, None | Some("")) => network.bind_tcp(None, address.port(), options),
+            (None, None | Some("")) => network.bind_everywhere(address.port(), options),
             (None, Some(host)) => match addresses(group, token, host, address.port()) {
                 Addresses::Asked(lookup) => {
                     listener.socket = ListenerSocket::Resolving { _lookup: lookup };
                     return Ok(());
                 }
-                Addresses::Known(found) => {
-                    network.bind_tcp(Some(found[0].ip()), address.port(), options)
-                }
+                Addresses::Known(found) => network.bind_tcp(found[0], options),
             },
         };
         self.listen(group, token, listener, bound)
