@@ -134,6 +134,27 @@ fn who_may_not_is_told_so() {
     }
 }
 
+/// In a process of its own, for a directory is the process's.
+#[test]
+fn the_file_of_a_relative_path_is_removed_wherever_the_process_has_gone() {
+    let test = "the_file_of_a_relative_path_is_removed_wherever_the_process_has_gone";
+    if !in_own_process(test, |program| Command::new(program)) {
+        return;
+    }
+    let dir = TemporaryUds::new().unwrap();
+    std::env::set_current_dir(dir.path()).unwrap();
+    let asked = Address::uds("relative.sock").unwrap();
+    let mut group = group_of(Options::default());
+    let (address, _) = listen(&mut group, &asked);
+    assert_eq!(address, asked, "it is reported as it was asked for");
+    assert!(dir.path().join("relative.sock").exists());
+    std::env::set_current_dir("/").unwrap();
+    drop(group);
+    eventually("nothing is left behind", || {
+        fs::read_dir(dir.path()).unwrap().count() == 0
+    });
+}
+
 /// The original runs in a busy loop.
 #[test]
 fn out_of_descriptors_a_listener_pauses_and_goes_on() {

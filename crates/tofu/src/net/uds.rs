@@ -69,7 +69,7 @@ pub(super) fn listen(path: &str, options: &ListenerOptions) -> io::Result<Listen
 fn bind_file(socket: &Socket, path: &str, options: &ListenerOptions) -> io::Result<SocketFile> {
     socket.bind(&address(path)?)?;
     let file = SocketFile::of(Path::new(path))?;
-    file.set_access(options)?;
+    set_access(path, options)?;
     Ok(file)
 }
 
@@ -123,6 +123,22 @@ fn remove_stale(path: &str) -> io::Result<()> {
     }
 }
 
+fn set_access(path: &str, options: &ListenerOptions) -> io::Result<()> {
+    if options.uds_uid.is_some() || options.uds_gid.is_some() {
+        std::os::unix::fs::lchown(path, options.uds_uid, options.uds_gid)?;
+    }
+    if let Some(mode) = options.uds_mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Where a file is to be found later, wherever the process goes meanwhile.
+fn lasting(path: &Path) -> PathBuf {
+    // Who cannot be told where it is finds it as long as it stays there.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// The file of a socket that this process bound.
 #[derive(Debug)]
 struct SocketFile {
@@ -133,19 +149,9 @@ struct SocketFile {
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            path: path.to_owned(),
+            path: lasting(path),
             identity: identity(&fs::symlink_metadata(path)?),
         })
-    }
-
-    fn set_access(&self, options: &ListenerOptions) -> io::Result<()> {
-        if options.uds_uid.is_some() || options.uds_gid.is_some() {
-            std::os::unix::fs::lchown(&self.path, options.uds_uid, options.uds_gid)?;
-        }
-        if let Some(mode) = options.uds_mode {
-            fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))?;
-        }
-        Ok(())
     }
 }
 
@@ -204,6 +210,7 @@ impl StartLock {
                     .is_ok_and(|ours| identity(&now) == identity(&ours))
             });
             if is_current {
+                let path = lasting(&path);
                 return Ok(Self { path, file });
             }
         }
