@@ -17,8 +17,9 @@ use std::{
     thread,
 };
 
-/// Names that are looked up at the same time.
-pub(crate) const THREADS_MAX: usize = 4;
+/// Names that are looked up at the same time: more than are likely to hang at once. A thread that waits for a name
+/// server costs little.
+pub(crate) const THREADS_MAX: usize = 16;
 
 type Found = io::Result<Vec<SocketAddr>>;
 
@@ -297,14 +298,12 @@ mod tests {
             resolver.resolve("127.0.0.1", port, Box::new(answer))
         };
         let _asked: Vec<_> = (1..=20).map(ask).collect();
-        let mut ports: Vec<u16> = answers
-            .iter()
-            .take(20)
-            .map(|(port, found)| {
-                assert_eq!(found.unwrap(), [SocketAddr::from(([127, 0, 0, 1], port))]);
-                port
-            })
-            .collect();
+        let mut ports = Vec::new();
+        while ports.len() < 20 {
+            let (port, found) = answers.recv_timeout(WATCHDOG).expect("an answer");
+            assert_eq!(found.unwrap(), [SocketAddr::from(([127, 0, 0, 1], port))]);
+            ports.push(port);
+        }
         ports.sort_unstable();
         assert!(ports.into_iter().eq(1..=20));
     }
@@ -362,6 +361,26 @@ mod tests {
         // And who asks then has a new one.
         let _again = server.ask("slow", 1);
         assert_eq!(server.next().0, "slow");
+    }
+
+    /// Who asks for them gives up and asks again; the lookups go on.
+    #[test]
+    fn ten_dead_names_that_are_tried_again_and_again_keep_no_other_waiting() {
+        let server = NameServer::new();
+        let names: Vec<_> = (0..10).map(|number| format!("dead-{number}")).collect();
+        let ask = || -> Vec<_> { names.iter().map(|name| server.ask(name, 1)).collect() };
+        let mut asked = ask();
+        let hanging: Vec<_> = names.iter().map(|_| server.next()).collect();
+        for _ in 0..20 {
+            drop(asked);
+            asked = ask();
+        }
+        let _other = server.ask("other", 2);
+        let (next, reply) = server.next();
+        assert_eq!(next, "other");
+        reply.send(Ok(localhost())).unwrap();
+        assert_eq!(server.answer().0, 2);
+        drop(hanging);
     }
 
     #[test]
