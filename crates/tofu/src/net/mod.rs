@@ -13,7 +13,6 @@ mod uds;
 use std::{
     io::{self, IoSlice, IoSliceMut, Read},
     net::{Shutdown, SocketAddr},
-    time::Duration,
 };
 
 use mio::{Interest, Token, event::Source};
@@ -149,7 +148,7 @@ impl Network {
     }
 }
 
-/// A connected (or connecting) stream, non-blocking, closed hard when dropped.
+/// A connected (or connecting) stream, non-blocking. Over TCP it is closed hard when dropped.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
@@ -225,16 +224,14 @@ impl Stream {
 
     /// Lets the system go on sending what was written, after the stream is dropped.
     pub(crate) fn close_gently(&self) {
-        // Where it fails, the close is as hard as it would have been.
-        let _ = match self {
-            Self::Tcp(stream) => SockRef::from(stream).set_linger(None),
-            Self::Uds(stream) => SockRef::from(stream).set_linger(None),
+        match self {
+            // Where it fails, the close is as hard as it would have been.
+            Self::Tcp(stream) => drop(SockRef::from(stream).set_linger(None)),
+            // What was written is with the peer already.
+            Self::Uds(_) => {}
             #[cfg(feature = "simulation")]
-            Self::Simulated(stream) => {
-                stream.close_gently();
-                Ok(())
-            }
-        };
+            Self::Simulated(stream) => stream.close_gently(),
+        }
     }
 
     /// Ends our direction of the stream: the peer reads to the end of what was written.
@@ -296,7 +293,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
-                tcp::prepare(&SockRef::from(&stream))?;
+                tcp::prepare(&SockRef::from(&stream));
                 Ok((Stream::Tcp(stream), Peer::tcp(address)))
             }
             Self::Uds(listener) => {
@@ -350,12 +347,6 @@ fn host_of(address: SocketAddr) -> String {
     }
 }
 
-/// The socket is closed with a reset, which frees its port and memory at once: the bye exchange is
-/// what makes a close graceful (PROTOCOL.md section 3).
-fn close_hard(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_linger(Some(Duration::ZERO))
-}
-
 /// Whether the process or the system has no descriptor (or no memory for one) left.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(
@@ -380,7 +371,18 @@ pub(crate) fn status_of(error: &io::Error, otherwise: Status) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn accepted(listener: &Listener) -> Stream {
+        loop {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => break accepted.unwrap().0,
+            }
+        }
+    }
 
     /// What the original leaves out costs it 88 ms per round trip.
     #[test]
@@ -393,12 +395,7 @@ mod tests {
         let client = Network::System
             .connect_tcp(SocketAddr::new(localhost.ip(), port))
             .unwrap();
-        let server = loop {
-            match listener.accept() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                accepted => break accepted.unwrap().0,
-            }
-        };
+        let server = accepted(&listener);
         for stream in [client, server] {
             let Stream::Tcp(stream) = stream else {
                 panic!("not {stream:?}");
@@ -410,6 +407,31 @@ mod tests {
             assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
             assert!(socket.nonblocking().unwrap());
         }
+    }
+
+    /// macOS refuses every option of a socket whose peer has gone, so none may stand between it and what it holds.
+    #[test]
+    fn who_has_gone_before_it_is_accepted_is_heard_and_no_option_of_a_unix_socket_is_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock").to_str().unwrap().to_owned();
+        let options = crate::Options::default().listener;
+        let listener = Network::System.bind_uds(&path, &options).unwrap();
+        let mut client = Network::System.connect_uds(&path).unwrap();
+        client.write(&[IoSlice::new(b"heard")]).unwrap();
+        let Stream::Uds(client) = client else {
+            panic!("not {client:?}");
+        };
+        assert_eq!(SockRef::from(&client).linger().unwrap(), None);
+        client.shutdown(Shutdown::Both).unwrap();
+        drop(client);
+        let mut server = accepted(&listener);
+        let mut buffer = [0; 8];
+        assert_eq!(server.read(&mut buffer).unwrap(), 5);
+        assert_eq!(server.read(&mut buffer).unwrap(), 0);
+        let Stream::Uds(server) = server else {
+            panic!("not {server:?}");
+        };
+        assert_eq!(SockRef::from(&server).linger().unwrap(), None);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::close_hard;
 use crate::options::ListenerOptions;
 
 /// Bytes that wait in the system for their turn to be sent, from which on it takes no more. What is on its way does
@@ -16,18 +16,20 @@ use crate::options::ListenerOptions;
 pub(super) const UNSENT_MAX: u32 = 128 * 1024;
 
 /// What every connected TCP socket gets: no Nagle, so that a small message leaves at once, little that waits in
-/// the system, and a hard close.
-pub(super) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    // A system that does not know it takes more.
+/// the system, and a hard close. The connection is there whether they are or not, so where one fails it goes
+/// without: macOS refuses all of them once the peer has gone, whose last words are still to be read.
+pub(super) fn prepare(socket: &SockRef<'_>) {
+    let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
-    close_hard(socket)
+    // Closed with a reset, which frees its port and memory at once: the bye exchange is what makes a close
+    // graceful (PROTOCOL.md section 3).
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 pub(super) fn connect(address: SocketAddr) -> io::Result<mio::net::TcpStream> {
     let socket = socket(address)?;
-    prepare(&SockRef::from(&socket))?;
+    prepare(&SockRef::from(&socket));
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) if is_under_way(&error) => {}
@@ -85,4 +87,19 @@ fn is_under_way(error: &io::Error) -> bool {
 fn is_without_v6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a Unix socket those of TCP fail, as on macOS all do once the peer has gone.
+    #[test]
+    fn an_option_that_fails_does_not_keep_the_others_from_being_set() {
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = SockRef::from(&socket);
+        socket.set_tcp_nodelay(true).expect_err("not over TCP");
+        prepare(&socket);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+    }
 }

@@ -19,9 +19,9 @@ use std::{
 };
 
 use mio::net::{UnixListener, UnixStream};
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{close_hard, is_out_of_descriptors};
+use super::is_out_of_descriptors;
 use crate::options::ListenerOptions;
 
 /// A listening socket with its file. The file goes first, so that no other starter ever finds it
@@ -38,15 +38,12 @@ impl Listener {
     }
 
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
-        let (stream, _) = self.socket.accept()?;
-        close_hard(&SockRef::from(&stream))?;
-        Ok(stream)
+        self.socket.accept().map(|(stream, _)| stream)
     }
 }
 
 pub(super) fn connect(path: &str) -> io::Result<UnixStream> {
     let socket = socket()?;
-    close_hard(&SockRef::from(&socket))?;
     socket.connect(&address(path)?)?;
     Ok(UnixStream::from_std(StdStream::from(OwnedFd::from(socket))))
 }
