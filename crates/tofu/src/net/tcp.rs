@@ -38,12 +38,17 @@ pub(super) fn connect(address: SocketAddr) -> io::Result<mio::net::TcpStream> {
     Ok(mio::net::TcpStream::from_std(socket.into()))
 }
 
-/// Every interface: one socket for v6 and v4, or v4 alone where there is no v6.
+/// Every interface: one socket for v6 and v4, or v4 alone where there is no v6, or no socket for both (OpenBSD).
 pub(super) fn listen_everywhere(
     port: u16,
     options: &ListenerOptions,
 ) -> io::Result<mio::net::TcpListener> {
-    match listen((Ipv6Addr::UNSPECIFIED, port).into(), options) {
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let both = socket(v6).and_then(|socket| {
+        open_to_both(&socket)?;
+        start(socket, v6, options)
+    });
+    match both {
         Err(error) if is_without_v6(&error) => {
             listen((Ipv4Addr::UNSPECIFIED, port).into(), options)
         }
@@ -57,8 +62,17 @@ pub(super) fn listen(
 ) -> io::Result<mio::net::TcpListener> {
     let socket = socket(address)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        socket.set_only_v6(false)?;
+        // What was asked for by name is v6, and that it is.
+        let _ = open_to_both(&socket);
     }
+    start(socket, address, options)
+}
+
+fn start(
+    socket: Socket,
+    address: SocketAddr,
+    options: &ListenerOptions,
+) -> io::Result<mio::net::TcpListener> {
     // Connections of an earlier process in TIME_WAIT do not keep the port; a listener does.
     socket.set_reuse_address(true)?;
     if options.reuse_port {
@@ -84,6 +98,13 @@ fn is_under_way(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
+/// Makes a v6 socket one for v4 as well. A system that has none such is like one without v6.
+fn open_to_both(socket: &Socket) -> io::Result<()> {
+    socket
+        .set_only_v6(false)
+        .map_err(|_| io::ErrorKind::AddrNotAvailable.into())
+}
+
 fn is_without_v6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
@@ -101,5 +122,17 @@ mod tests {
         socket.set_tcp_nodelay(true).expect_err("not over TCP");
         prepare(&socket);
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+    }
+
+    /// OpenBSD refuses it to every socket, and Linux to one that is bound already.
+    #[test]
+    fn where_no_socket_is_for_both_it_is_as_if_there_were_no_v6() {
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let Ok(bound) = socket(v6).and_then(|socket| socket.bind(&v6.into()).map(|()| socket))
+        else {
+            return eprintln!("left out: there is no v6");
+        };
+        let error = open_to_both(&bound).expect_err("it is bound");
+        assert!(is_without_v6(&error), "{error}");
     }
 }
