@@ -6,7 +6,7 @@
 //! removed when the path is bound; it is only there while somebody starts.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::OwnedFd,
@@ -19,6 +19,10 @@ use std::{
 };
 
 use mio::net::{UnixListener, UnixStream};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::is_out_of_descriptors;
@@ -175,7 +179,7 @@ const ATTEMPTS_MAX: usize = 64;
 #[derive(Debug)]
 struct StartLock {
     path: PathBuf,
-    file: File,
+    file: Flock<File>,
 }
 
 impl StartLock {
@@ -195,11 +199,11 @@ impl StartLock {
             if !file.metadata()?.is_file() {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
+            let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(io::ErrorKind::AddrInUse.into()),
+                Err((_, error)) => return Err(error.into()),
+            };
             // Another starter may have finished, and removed the file, before we locked it: then
             // this lock is on a file that nobody else will ever see.
             let is_current = fs::symlink_metadata(&path).is_ok_and(|now| {
