@@ -4,6 +4,9 @@
 //! path first takes a lock file next to it; only under that lock is a dead file told from a live one
 //! and removed. So of two starters one wins, and nobody's live socket is stolen. The lock file is
 //! removed when the path is bound; it is only there while somebody starts.
+//!
+//! But on Linux alone a dead socket is told from a live one by asking it. Elsewhere one whose backlog is
+//! full refuses as well, and so the lock is held, and its file is there, for as long as somebody listens.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,12 +31,16 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::is_out_of_descriptors;
 use crate::options::ListenerOptions;
 
+/// Whether a live socket refuses when its backlog is full, as a dead one does.
+const REFUSES_WHEN_FULL: bool = !cfg!(any(target_os = "linux", target_os = "android"));
+
 /// A listening socket with its file. The file goes first, so that no other starter ever finds it
 /// dead and takes it for a stale one while it is being removed.
 #[derive(Debug)]
 pub(crate) struct Listener {
     _file: Option<SocketFile>,
     socket: UnixListener,
+    _lock: Option<StartLock>,
 }
 
 impl Listener {
@@ -58,11 +65,24 @@ pub(super) fn listen(path: &str, options: &ListenerOptions) -> io::Result<Listen
         socket.bind(&address(path)?)?;
         return start(socket, None, options);
     }
+    claim(socket, path, options, REFUSES_WHEN_FULL)
+}
+
+fn claim(
+    socket: Socket,
+    path: &str,
+    options: &ListenerOptions,
+    keeps_lock: bool,
+) -> io::Result<Listener> {
     // Held until the socket listens: before that, it looks as dead as a stale one.
-    let _lock = StartLock::take(Path::new(path))?;
+    let lock = StartLock::take(Path::new(path))?;
     remove_stale(path)?;
     let file = bind_file(&socket, path, options)?;
-    start(socket, Some(file), options)
+    let listener = start(socket, Some(file), options)?;
+    Ok(Listener {
+        _lock: keeps_lock.then_some(lock),
+        ..listener
+    })
 }
 
 /// Binds a socket to a file that has its mode and owner. Nobody can connect before the socket listens: this
@@ -83,6 +103,7 @@ fn start(
     Ok(Listener {
         _file: file,
         socket: UnixListener::from_std(StdListener::from(OwnedFd::from(socket))),
+        _lock: None,
     })
 }
 
@@ -104,7 +125,8 @@ fn address(path: &str) -> io::Result<SockAddr> {
     }
 }
 
-/// Removes a socket file behind which nobody listens. Whatever else is there stays untouched.
+/// Removes a socket file behind which nobody listens. Whatever else is there stays untouched. Where a socket
+/// [`REFUSES_WHEN_FULL`] it is the lock that keeps those of tofu, and nothing those of other programs.
 fn remove_stale(path: &str) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -175,7 +197,7 @@ fn identity(metadata: &fs::Metadata) -> (u64, u64) {
 /// Lock files that other starters removed in front of us, before we give up.
 const ATTEMPTS_MAX: usize = 64;
 
-/// The right to start on a path; dropping it gives the right back.
+/// The right to start on a path, or to listen there; dropping it gives the right back.
 #[derive(Debug)]
 struct StartLock {
     path: PathBuf,
@@ -183,7 +205,7 @@ struct StartLock {
 }
 
 impl StartLock {
-    /// Takes the lock, or says `AddrInUse` because another one starts there right now.
+    /// Takes the lock, or says `AddrInUse` because another one has it.
     fn take(socket_path: &Path) -> io::Result<Self> {
         let mut path = socket_path.as_os_str().to_owned();
         path.push(".lock");
@@ -206,11 +228,7 @@ impl StartLock {
             };
             // Another starter may have finished, and removed the file, before we locked it: then
             // this lock is on a file that nobody else will ever see.
-            let is_current = fs::symlink_metadata(&path).is_ok_and(|now| {
-                file.metadata()
-                    .is_ok_and(|ours| identity(&now) == identity(&ours))
-            });
-            if is_current {
+            if is_at(&file, &path) {
                 let path = lasting(&path);
                 return Ok(Self { path, file });
             }
@@ -223,11 +241,20 @@ impl StartLock {
 impl Drop for StartLock {
     fn drop(&mut self) {
         // A file with something in it was not made here: it was locked, and stays.
-        if self.file.metadata().is_ok_and(|file| file.len() == 0) {
+        let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);
+        if is_empty && is_at(&self.file, &self.path) {
             // Removed before it is unlocked, see `take`.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether it is this file that is found there, and not another one in its place.
+fn is_at(file: &File, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| {
+        file.metadata()
+            .is_ok_and(|ours| identity(&there) == identity(&ours))
+    })
 }
 
 #[cfg(test)]
@@ -269,6 +296,23 @@ mod tests {
         assert!(waiting.iter().any(Result::is_err), "the backlog is full");
         let second = listen(&path, &options()).expect_err("taken");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// On Linux it does when it is shut down, elsewhere when its backlog is full.
+    #[test]
+    fn a_live_socket_that_refuses_is_not_taken_for_a_dead_one_where_the_lock_is_kept() {
+        let (dir, path) = temporary_path();
+        let first = claim(socket().unwrap(), &path, &options(), true).unwrap();
+        let both = std::net::Shutdown::Both;
+        let _ = socket2::SockRef::from(&first.socket).shutdown(both);
+        if cfg!(target_os = "linux") {
+            let refused = connect(&path).expect_err("it is shut down");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        let second = listen(&path, &options()).expect_err("taken");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -339,8 +383,10 @@ mod tests {
         let (dir, path) = temporary_path();
         fs::write(format!("{path}.lock"), "").unwrap();
         let listener = listen(&path, &options()).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let files = if REFUSES_WHEN_FULL { 2 } else { 1 };
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), files);
         drop(listener);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
