@@ -164,7 +164,13 @@ impl Rounds {
                         ward.look_soon();
                     }
                 }
-                Call::Stop => self.is_stopped = true,
+                Call::Stop => {
+                    self.is_stopped = true;
+                    // Somebody waits for the end: nothing that a driver did not tell may put it off.
+                    for id in self.wards.keys().copied().collect::<Vec<_>>() {
+                        self.visit(id, true);
+                    }
+                }
             }
         }
         let events = mem::replace(&mut self.events, Events::with_capacity(0));

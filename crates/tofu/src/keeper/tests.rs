@@ -409,6 +409,26 @@ fn a_keeper_that_is_told_to_stop_sees_its_groups_to_their_end() {
     assert!(engine.group(group.id).is_none(), "it is finished");
 }
 
+/// As a driver's that has panicked.
+#[cfg(not(loom))]
+#[test]
+fn a_keeper_that_is_told_to_stop_waits_for_no_call_that_did_not_come() {
+    let made = Shared::new(Options::default(), Network::System, Clock::default());
+    let (engine, poller) = made.expect("an engine");
+    let mut rounds = Rounds::new(Arc::clone(&engine), poller).expect("a registry");
+    let group = engine.add_group().expect("a group");
+    assert!(rounds.walk(Some(Duration::ZERO)));
+    let mut driver = group.take_seat().expect("not forked");
+    group.retire(Mode::Draining(engine.clock.now()));
+    crate::reactor::Reactor::look_around(&mut driver, &group, engine.clock.now());
+    assert!(driver.is_finished(&group));
+    drop(driver);
+    engine.keeper.take_calls();
+    assert!(rounds.walk(Some(Duration::ZERO)), "it does not know");
+    engine.keeper.stop();
+    assert!(!rounds.walk(Some(Duration::ZERO)));
+}
+
 /// A keeper that drove for every call would read on for an application that has enough to do.
 #[cfg(not(loom))]
 #[test]
