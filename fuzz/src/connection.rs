@@ -38,9 +38,9 @@ use crate::{
 /// Things that happen in one run.
 const HAPPENINGS_MAX: usize = 300;
 /// Bytes that may be queued.
+const QUEUE_MAX: usize = 200_000;
 /// A bye that is no longer always fits.
 const SHORT_BYE_MAX: usize = 1_024;
-const QUEUE_MAX: usize = 200_000;
 
 const TIMEOUTS: Timeouts = Timeouts {
     hello: Duration::from_secs(10),

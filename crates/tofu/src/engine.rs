@@ -425,7 +425,7 @@ impl Drop for Handle {
             return;
         };
         self.shared.keeper.stop();
-        // A task that was woken there may have had the last handle: it sees to the groups when that returns.
+        // A task that was woken there may have had the last handle: the keeper goes on when that returns.
         if keeper.thread().id() != thread::current().id() {
             // A keeper that panicked has said so on standard error.
             let _ = keeper.join();

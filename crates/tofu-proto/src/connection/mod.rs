@@ -342,8 +342,8 @@ impl Connection {
 
     /// Queues a message that passed its check, unless more than `queue_max` bytes would wait then. A
     /// bye whose frame has no more than 1,024 bytes is always queued: there is at most one of each kind.
-    /// Returns the header as it travels; a message without an id gets the one that `next_id` gives. `now` is asked if the message moves the
-    /// conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over:
+    /// Returns the header as it travels; a message without an id gets the one that `next_id` gives. `now` is
+    /// asked if the message moves the conversation on. A message that is `done` with, for its bytes were copied behind others, is handed over:
     /// its memory serves another one, and one of a pool goes home when it is dropped.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use tofu::{Header, Metrics, OpType, Status};
 use super::{Checked, End, Kind, Ledger, Name, Posted, Standing, check, told};
 use crate::{Limits, Promise, network::State};
 
-/// Bytes by which an engine's queues may pass their bound, for each channel: byes and hellos always fit.
+/// Bytes by which an engine's queues may pass their bound, for each channel: short byes and hellos always fit.
 const SLACK: usize = 8 * 1024;
 /// Bytes in which a channel takes its part of the engine's bound.
 const STEP: usize = 4 * 1024;

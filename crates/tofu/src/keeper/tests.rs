@@ -394,14 +394,20 @@ fn a_task_that_waits_calls_the_keeper_unless_it_watches() {
     }
 }
 
+#[cfg(not(loom))]
+fn rounds_and_a_group() -> (Arc<Shared>, Rounds, Arc<crate::group::Group>) {
+    let made = Shared::new(Options::default(), Network::System, Clock::default());
+    let (engine, poller) = made.expect("an engine");
+    let rounds = Rounds::new(Arc::clone(&engine), poller).expect("a registry");
+    let group = engine.add_group().expect("a group");
+    (engine, rounds, group)
+}
+
 /// The last handle may go while a group still drains, and who waited for it may have waited for long enough.
 #[cfg(not(loom))]
 #[test]
 fn a_keeper_that_is_told_to_stop_sees_its_groups_to_their_end() {
-    let made = Shared::new(Options::default(), Network::System, Clock::default());
-    let (engine, poller) = made.expect("an engine");
-    let mut rounds = Rounds::new(Arc::clone(&engine), poller).expect("a registry");
-    let group = engine.add_group().expect("a group");
+    let (engine, mut rounds, group) = rounds_and_a_group();
     engine.keeper.stop();
     assert!(rounds.walk(Some(Duration::ZERO)), "a group is left");
     group.retire(Mode::Draining(engine.clock.now()));
@@ -413,10 +419,7 @@ fn a_keeper_that_is_told_to_stop_sees_its_groups_to_their_end() {
 #[cfg(not(loom))]
 #[test]
 fn a_keeper_that_is_told_to_stop_waits_for_no_call_that_did_not_come() {
-    let made = Shared::new(Options::default(), Network::System, Clock::default());
-    let (engine, poller) = made.expect("an engine");
-    let mut rounds = Rounds::new(Arc::clone(&engine), poller).expect("a registry");
-    let group = engine.add_group().expect("a group");
+    let (engine, mut rounds, group) = rounds_and_a_group();
     assert!(rounds.walk(Some(Duration::ZERO)));
     let mut driver = group.take_seat().expect("not forked");
     group.retire(Mode::Draining(engine.clock.now()));

@@ -33,6 +33,7 @@ pub(crate) fn greets(orders: &str) -> Fallible {
         };
         stream.write_all(&now)?;
         tell("ready")?;
+        // Time enough to be stopped in, and the rest still comes in time if it is not.
         thread::sleep(TIMEOUT / 2);
         stream.write_all(&then)?;
         for _ in std::io::stdin().lines() {}
